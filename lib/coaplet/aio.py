@@ -1,0 +1,244 @@
+# The driver for asyncio, MicroPython's and CPython's: one reader a transport, one timer.
+#
+# A reader waits until its transport has something, then takes in up to 8 datagrams before others may run: one wake of
+# MicroPython's asyncio costs several times what the handling of a request does. The timer is one task (a timer handle
+# on CPython) which is moved in the queue when an earlier deadline comes up. Nothing polls by sleeping.
+
+import asyncio
+
+from .codes import CoapError
+from .driver import Driver
+from .port import MICROPYTHON, print_line, ticks_add, ticks_diff
+
+_BURST = 8
+_HOUR_MS = 3600000
+
+
+class Node(Driver):
+    """A CoAP endpoint on asyncio: server and client in one. Arguments: see Driver.
+
+    async with node: ... opens its sockets and serves; or await node.start(), await node.stop().
+    """
+
+    def __init__(self, *listen, **kwargs):
+        super().__init__(*listen, **kwargs)
+        self._tasks = []  # a reader a transport; MicroPython: the timer's task, too
+        self._timer = None
+        self._wake_at = None  # the tick that the timer waits for
+        self._in_timer = False
+        self._slot = None  # Event: set when a caller that waits for a slot may try again
+        self._waiting = 0
+
+    async def start(self):
+        """Open the sockets and begin to serve. Raises OSError, for instance when the port is taken."""
+        if self._running:
+            raise RuntimeError("the node runs already")
+        self._slot = asyncio.Event()
+        for ex in self.endpoint.exchanges:
+            ex.waiter = asyncio.Event()
+        self._open()
+        for transport in self._transports:
+            self._start_reader(transport)
+        self._start_timer()
+
+    async def stop(self):
+        """Close the sockets; whoever waits for an answer gets a CoapError."""
+        if not self._running:
+            return
+        self._stop_timer()
+        for transport in self._transports:
+            self._stop_reader(transport)
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
+        for ex in self.endpoint.handlers:
+            if ex.waiter is not None:
+                ex.waiter.cancel()
+        for ex in self.endpoint.exchanges:
+            if ex.result is None:
+                ex.result = CoapError(0, "the node was stopped")
+                ex.waiter.set()
+        self._slot.set()
+        self._close()
+        await asyncio.sleep(0)
+
+    async def __aenter__(self):
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_):
+        await self.stop()
+
+    async def connect(self, uri):
+        """Returns a Remote to send requests to. uri: "coap://host:port/path"; a path is put before every request's.
+
+        Raises ValueError for a URI that is none and OSError for a host that cannot be found. A name is looked up
+        here, which blocks.
+        """
+        self.check_running()
+        remote, transport = self._remote(uri)
+        if transport is not None:
+            self._start_reader(transport)
+        return remote
+
+    # For client.Remote
+
+    async def wait(self, ex):
+        await ex.waiter.wait()
+
+    async def wait_for_slot(self, timeout_ms):
+        """Wait until a slot may be free. Returns False after timeout_ms."""
+        self._waiting += 1
+        try:
+            if timeout_ms is None:
+                await self._slot.wait()
+            else:
+                await asyncio.wait_for(self._slot.wait(), timeout_ms / 1000)
+            return True
+        except asyncio.TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+
+    def send(self, ex, timeout_ms):
+        ex.waiter.clear()
+        super().send(ex, timeout_ms)
+
+    # For Driver
+
+    def _wake(self, ex):
+        ex.waiter.set()
+
+    def _spawn(self, coroutine, ex):
+        ex.waiter = asyncio.create_task(coroutine)
+
+    def _arm(self):
+        """After anything that may have changed the next deadline or freed a slot."""
+        endpoint = self.endpoint
+        if endpoint.freed:
+            endpoint.freed = False
+            if self._waiting:
+                self._slot.set()
+                self._slot.clear()
+        if endpoint.armed and self._running and not self._in_timer:
+            if self._wake_at is None or ticks_diff(endpoint.deadline, self._wake_at) < 0:
+                self._move_timer()
+
+    def _on_timer(self):
+        """The timer has fired. Returns the ms until it is wanted again, or -1."""
+        endpoint = self.endpoint
+        now = self.now()
+        if endpoint.poll_timeout(now) == 0:
+            self._in_timer = True
+            try:
+                endpoint.handle_timeout(now)
+                self._follow(now)
+                self._arm()
+            except Exception as error:
+                self._fault(error)
+            self._in_timer = False
+        return endpoint.poll_timeout(now)
+
+    def _drain(self, transport):
+        try:
+            n = _BURST
+            while n and self._receive(transport):
+                n -= 1
+            self._arm()
+        except Exception as error:
+            self._fault(error)
+
+    def _fault(self, error):
+        """A fault of ours or of a transport is shown and counted, and ends neither reader nor timer."""
+        self.counters.faults += 1
+        print_line("coaplet: %s: %s" % (type(error).__name__, error))
+
+    if MICROPYTHON:
+
+        def _start_reader(self, transport):
+            self._tasks.append(asyncio.create_task(self._read(transport)))
+
+        def _stop_reader(self, transport):
+            pass
+
+        async def _read(self, transport):
+            pollable = transport.pollable
+            readable = _Readable(pollable)
+            while True:
+                await readable
+                self._drain(transport)
+                if transport.pollable is not pollable:  # it was reopened
+                    pollable = transport.pollable
+                    readable = _Readable(pollable)
+
+        def _start_timer(self):
+            self._timer = asyncio.create_task(self._time())
+            self._tasks.append(self._timer)
+
+        def _stop_timer(self):
+            self._timer = None
+
+        async def _time(self):
+            while True:
+                ms = self._on_timer()
+                if ms < 0:
+                    ms = _HOUR_MS
+                self._wake_at = ticks_add(self.now(), ms)
+                await asyncio.sleep_ms(ms)
+
+        def _move_timer(self):
+            if self._wake_at is not None:  # else it has not run yet, and will look for itself
+                self._wake_at = self.endpoint.deadline
+                core._task_queue.remove(self._timer)
+                core._task_queue.push(self._timer, self._wake_at)
+
+    else:
+
+        def _start_reader(self, transport):
+            asyncio.get_running_loop().add_reader(transport.pollable, self._drain, transport)
+
+        def _stop_reader(self, transport):
+            asyncio.get_running_loop().remove_reader(transport.pollable)
+
+        def _start_timer(self):
+            self._wake_at = None
+            self._arm()
+
+        def _stop_timer(self):
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _move_timer(self):
+            self._stop_timer()
+            self._wake_at = self.endpoint.deadline
+            ms = self.endpoint.poll_timeout(self.now())
+            self._timer = asyncio.get_running_loop().call_later(ms / 1000, self._fire)
+
+        def _fire(self):
+            self._timer = self._wake_at = None
+            self._on_timer()
+            self._arm()
+
+
+if MICROPYTHON:
+    from asyncio import core
+
+    class _Readable:
+        """Awaitable that ends when a stream can be read. One is enough for a reader's life: it allocates nothing."""
+
+        def __init__(self, stream):
+            self._stream = stream
+            self._queued = False
+            self._stop = StopIteration()
+
+        def __iter__(self):
+            self._queued = False
+            return self
+
+        def __next__(self):
+            if self._queued:
+                self._stop.__traceback__ = None
+                raise self._stop
+            self._queued = True
+            core._io_queue.queue_read(self._stream)

@@ -1,0 +1,195 @@
+# Requests of ours (RFC 7252 5.2-5.4): what a user calls. Waiting is left to the driver: asyncio or a plain loop.
+
+from .codes import CoapError, Reset, Timeout
+from .endpoint import RESPONSE, TIMEOUT
+from .message import Message
+from .port import random_bytes, ticks_add, ticks_diff
+from .uri import unquote
+from .wire import copy
+
+
+class Remote:
+    """A peer to send requests to, from Node.connect(). Its calls are coroutines.
+
+    Each returns the response, a Message, and raises CoapError for a 4.xx or 5.xx one, Timeout where none came and
+    Reset where the peer rejected the request. ValueError: what was asked for cannot be written as a CoAP message.
+    """
+
+    def __init__(self, driver, transport, peer, host, base):
+        self._driver = driver
+        self._transport = transport
+        self._peer = peer
+        self._host = host
+        self._base = base
+        # Five unguessable bytes a connection (RFC 7252 5.3.1 wants 32 bits or more), and three that count
+        self._token = bytearray(random_bytes(8))
+
+    def get(self, path="", **kwargs):
+        """GET. path: "sensors/temperature?unit=c", percent-encoded where needed. Arguments: see request()."""
+        return self.request(1, path, **kwargs)
+
+    def post(self, path="", payload=None, **kwargs):
+        """POST. payload: str or bytes-like; arguments: see request()."""
+        return self.request(2, path, payload, **kwargs)
+
+    def put(self, path="", payload=None, **kwargs):
+        """PUT. Arguments: see request()."""
+        return self.request(3, path, payload, **kwargs)
+
+    def delete(self, path="", **kwargs):
+        """DELETE. Arguments: see request()."""
+        return self.request(4, path, **kwargs)
+
+    async def request(
+        self,
+        method,
+        path="",
+        payload=None,
+        json=None,
+        ct=None,
+        accept=None,
+        options=(),
+        confirmable=True,
+        timeout_ms=None,
+    ):
+        """Send a request and wait for its response.
+
+        method: GET, POST, ...; payload: str or bytes-like, of Content-Format ct; json: an object to send as JSON
+        instead; accept: the Content-Format wanted; options: pairs (number, int, str or bytes); confirmable: CON or
+        NON; timeout_ms: for all of it, MAX_TRANSMIT_WAIT (93 s) from sending if None.
+        """
+        driver = self._driver
+        if timeout_ms is not None and timeout_ms <= 0:
+            raise ValueError("timeout_ms is a positive number of milliseconds")
+        ex, timeout_ms = await self._open(confirmable, timeout_ms)
+        try:
+            out = self._begin(ex, method)
+            if self._host:
+                out.add(3, self._host, 0, len(self._host))
+            if self._base:
+                _write_path(out, self._base)
+            _write_path(out, path)
+            if accept is not None:
+                out.option(17, accept)
+            for number, value in options:
+                out.option(number, value)
+            if json is not None:
+                out.json(json)
+            elif payload is not None:
+                out.payload(payload, ct)
+            return await self._exchange(ex, timeout_ms)
+        finally:
+            driver.release(ex)
+
+    async def ping(self, timeout_ms=None):
+        """Ask whether the peer is there at all (RFC 7252 4.3). Returns the round trip in ms. Raises Timeout."""
+        ex, timeout_ms = await self._open(True, timeout_ms)
+        try:
+            ex.out.reset(0, None, 0, 0)
+            start = self._driver.now()
+            await self._exchange(ex, timeout_ms)
+            return ticks_diff(self._driver.now(), start)
+        finally:
+            self._driver.release(ex)
+
+    def _begin(self, ex, method):
+        token = self._token
+        i = 7
+        while i > 4:
+            token[i] = (token[i] + 1) & 0xFF
+            if token[i]:
+                break
+            i -= 1
+        copy(ex.token, 0, token, 0, 8)
+        out = ex.out
+        out.reset(method, ex.token, 0, 8)
+        return out
+
+    async def _open(self, confirmable, timeout_ms):
+        """Wait for a slot and for NSTART. Returns the exchange and what is left of timeout_ms."""
+        driver = self._driver
+        driver.check_running()
+        endpoint = driver.endpoint
+        ex = endpoint.open(self._peer, self._transport, confirmable)
+        if ex is None:
+            until = None if timeout_ms is None else ticks_add(driver.now(), timeout_ms)
+            while ex is None:
+                if timeout_ms is not None:
+                    timeout_ms = ticks_diff(until, driver.now())
+                if timeout_ms is not None and timeout_ms <= 0 or not await driver.wait_for_slot(timeout_ms):
+                    raise Timeout(0, "no slot was free in time: raise tx_slots or exchanges, or the timeout")
+                driver.check_running()
+                ex = endpoint.open(self._peer, self._transport, confirmable)
+        return ex, timeout_ms
+
+    async def _exchange(self, ex, timeout_ms):
+        driver = self._driver
+        ex.result = None
+        driver.send(ex, timeout_ms)
+        while ex.result is None:
+            await driver.wait(ex)
+        result = ex.result
+        if not isinstance(result, Message):
+            raise result
+        if result.code > 127:
+            payload = result.payload
+            try:
+                text = payload.decode() if result.content_format is None else ""
+            except (UnicodeError, ValueError):
+                text = ""
+            raise CoapError(result.code, text, result)
+        if result.truncated:
+            raise CoapError(0, "the response is larger than mtu=%d bytes" % driver.endpoint.mtu, result)
+        return result
+
+    def __repr__(self):
+        return "<Remote %s>" % self._transport.format(self._peer)
+
+
+def settle(endpoint, event):
+    """Note how an exchange ended, for whoever waits for it."""
+    ex = endpoint.exchange
+    if event == RESPONSE:
+        ex.result = endpoint.rx.copy()
+    else:
+        where = ex.transport.format(ex.peer)
+        if event == TIMEOUT:
+            ex.result = Timeout(0, "no answer from %s: is it up, and is that its address?" % where)
+        else:
+            ex.result = Reset(0, "%s rejected the message" % where)
+    return ex
+
+
+def _write_path(out, path):
+    """Add path?query as Uri-Path and Uri-Query options (RFC 7252 6.4, steps 8 and 9).
+
+    path: str or, to allocate nothing, bytes; percent-encoded where needed.
+    """
+    if isinstance(path, str):
+        path = path.encode()
+    query = path.find(b"?")
+    start = 1 if path.startswith(b"/") else 0
+    end = len(path) if query < 0 else query
+    if start < end:
+        _write_parts(out, 11, path, start, end, b"/")
+    if query >= 0:
+        _write_parts(out, 15, path, query + 1, len(path), b"&")
+
+
+def _write_parts(out, number, path, pos, end, separator):
+    while True:
+        at = path.find(separator, pos, end)
+        stop = end if at < 0 else at
+        if path.find(b"%", pos, stop) < 0:
+            part = path
+            n = stop - pos
+        else:
+            part = unquote(path[pos:stop])
+            pos = 0
+            n = len(part)
+        if n > 255:
+            raise ValueError("a path segment or a query has at most 255 bytes (RFC 7252 5.10.1)")
+        out.add(number, part, pos, n)
+        if at < 0:
+            return
+        pos = at + 1

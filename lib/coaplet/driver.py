@@ -1,0 +1,182 @@
+# What drives an endpoint, whatever waits: transports, the clock, and the order of the calls (endpoint.py).
+#
+# aio.Node waits with asyncio, poll.Loop with select.poll alone; both add nothing but waiting.
+
+import gc
+
+from .endpoint import REQUEST, Endpoint
+from .port import ticks_ms
+from .uri import is_address, split
+
+PORT = 5683  # RFC 7252 6.1
+
+# RFC 7228's class-1 device: limits for a node of 10 KiB
+CLASS1 = {"mtu": 576, "duplicates": 8, "exchanges": 2, "max_options": 16}
+
+
+class Driver:
+    """Transports around one endpoint.
+
+    listen: URIs to serve at, "coap://0.0.0.0" or "coap://[::]:5683"; none: a client only, on a port of its own.
+    transports: home-made ones beside them. async_slots: async handlers at a time. limits: Endpoint's arguments.
+    """
+
+    def __init__(self, *listen, transports=(), async_slots=2, **limits):
+        self.endpoint = Endpoint(**limits)
+        self.counters = self.endpoint.counters
+        self.now = ticks_ms
+        self.server = None
+        self._async_slots = async_slots
+        self._transports = list(transports)
+        self._running = False
+        for uri in listen:
+            scheme, host, port, rest = split(uri)
+            if scheme != "coap" or rest:
+                raise ValueError("a node listens at coap://host:port: " + uri)
+            self._transports.append(self._udp(host, PORT if port is None else port))
+
+    def _udp(self, host, port):
+        from .udp import Udp
+
+        return Udp(host, port, self.endpoint.mtu)
+
+    @property
+    def rtt_ms(self):
+        """The smoothed round-trip time of CONs that needed no retransmission, or None."""
+        return self.endpoint.rtt_ms
+
+    def address(self, i=0):
+        """The address of the i-th transport as text, "127.0.0.1:5683"."""
+        return self._transports[i].address()
+
+    # Serving
+
+    def resource(
+        self, path, methods="GET", rt=None, if_=None, title=None, ct=None, sz=None, observe=False, options=()
+    ):
+        """Serve a path with the function that this decorates: f(request, response), plain or async.
+
+        path: "sensors/temperature"; "files/*" serves all paths below files. methods: names, space-separated.
+        rt, if_, title, ct, sz: what discovery says of it (RFC 6690); with ct, a Content-Format or a tuple of them, a
+        request that accepts none of these gets 4.06. options: numbers of critical options that the handler reads;
+        a request with another one gets 4.02 (RFC 7252 5.4.1).
+        """
+        if self.server is None:
+            from .server import Server
+
+            self.server = Server(self.endpoint, self._spawn, self._complete, self._async_slots)
+        try:
+            from .linkformat import link_attributes
+
+            attributes = link_attributes(rt, if_, title, ct, sz, observe)
+        except ImportError:
+            attributes = None
+
+        def register(handler):
+            self.server.add(path, handler, methods, ct, options, attributes)
+            return handler
+
+        return register
+
+    def remove(self, path):
+        """Serve a path no longer. Returns whether it was served."""
+        return self.server is not None and self.server.remove(path)
+
+    # Driving
+
+    def _open(self):
+        opened = 0
+        try:
+            for transport in self._transports:
+                transport.open()
+                opened += 1
+        except OSError:
+            for transport in self._transports[:opened]:
+                transport.close()
+            raise
+        self._running = True
+        gc.collect()
+
+    def _close(self):
+        self._running = False
+        for transport in self._transports:
+            transport.close()
+
+    def check_running(self):
+        if not self._running:
+            raise RuntimeError("the node does not run: async with node, or await node.start(), first")
+
+    def _receive(self, transport):
+        """Take in one datagram, if there is one, and do all that follows from it. Returns whether there was one."""
+        datagram = transport.receive()
+        if datagram is None:
+            return False
+        now = self.now()
+        self.endpoint.handle_datagram(now, datagram[0], datagram[1], transport, transport.multicast)
+        self._follow(now)
+        return True
+
+    def _follow(self, now):
+        """Events first, then what is to be sent: the order that endpoint.py asks for."""
+        endpoint = self.endpoint
+        event = endpoint.poll_event()
+        while event:
+            if event != REQUEST:
+                self._settle(event)
+            elif self.server is not None:
+                self.server.handle(now)
+            else:
+                endpoint.reject()
+            event = endpoint.poll_event()
+        for transport in self._transports:
+            while endpoint.poll_transmit(transport):
+                if not transport.send(endpoint.tx_buf, endpoint.tx_peer):
+                    self.counters.send_errors += 1
+
+    def _settle(self, event):
+        from .client import settle
+
+        self._wake(settle(self.endpoint, event))
+
+    def _complete(self, ex):
+        now = self.now()
+        self.endpoint.complete(now, ex)
+        self._follow(now)
+        self._arm()
+
+    # For client.Remote
+
+    def send(self, ex, timeout_ms):
+        """Send an exchange's request."""
+        now = self.now()
+        self.endpoint.send(now, ex, timeout_ms)
+        self._follow(now)
+        self._arm()
+
+    def release(self, ex):
+        """Give an exchange back; callers that wait for a slot may try again."""
+        self.endpoint.release(ex)
+        self._arm()
+
+    def _remote(self, uri):
+        """Make the Remote of a URI, on a transport that reaches it. Returns it and the transport, if that is new."""
+        from .client import Remote
+        from .port import resolve
+        from .udp import Udp
+
+        scheme, host, port, rest = split(uri)
+        if scheme != "coap":
+            raise ValueError("only coap:// can be connected to so far: " + uri)
+        if "?" in rest:
+            raise ValueError("a query belongs to a request, not to the connection: " + uri)
+        family, peer = resolve(host, PORT if port is None else port)
+        new = None
+        for transport in self._transports:
+            if isinstance(transport, Udp) and transport.family == family:
+                break
+        else:
+            new = transport = self._udp("::" if ":" in host else "0.0.0.0", 0)
+            transport.open()
+            self._transports.append(transport)
+        name = None if is_address(host) else host.encode()
+        return Remote(self, transport, peer, name, rest[:-1] if rest.endswith("/") else rest), new

@@ -1,0 +1,358 @@
+# One message: what arrived, read where it lies, and what is to be sent, written where it will be sent from.
+#
+# RFC 7252 3 (format), 5.10 (options), 12.1 (codes). Nothing here knows of exchanges, peers' behaviour or time.
+# An Outgoing's buffer:  | headroom: header, token, options | payload ...        |
+#                                             ^ start         ^ HEADROOM    ^ end
+# The payload's place is fixed, so a handler may write it before or after its options; finish() writes the options
+# up against it. Who may write when: the handler or client between reset() and finish(), then nobody until it is sent
+# for the last time.
+
+import json as _json
+
+from .codes import BAD_REQUEST, CoapError
+from .port import MICROPYTHON, const
+from .wire import copy, copy_ascii, encode, find_option, move_up, option_table, parse_options
+
+_HEADROOM = const(96)
+_HEAD = const(5)
+_VIEWS = const(32)  # memoryviews an Outgoing keeps: a slice costs 32 bytes, a kept one nothing
+
+
+class Message:
+    """A received message. Its bytes are read where they lie; nothing is copied before it is asked for.
+
+    In a plain handler it is valid until the handler returns. In an async handler, and as a client's reply, it is a
+    copy of its own. code: method or response code; peer and transport: where it came from, opaque.
+    """
+
+    def __init__(self, capacity):
+        self.data = b""
+        self.end = 0
+        self.code = 0
+        self.kind = 0  # CON, NON, ACK or RST
+        self.mid = 0
+        self.tkl = 0
+        self.peer = None
+        self.transport = None
+        self.multicast = False
+        self.truncated = False  # the datagram was larger than mtu: the payload is not whole
+        self.record = 0  # the endpoint's: where its duplicates are noted
+        self.table = option_table(capacity) if capacity else None
+
+    def copy(self):
+        """Make a copy that outlives the datagram. Allocates: the copy; its option table when first asked for."""
+        other = Message(0)
+        data = self.data
+        other.data = data if isinstance(data, bytes) else bytes(memoryview(data)[: self.end])
+        other.end = self.end
+        other.code = self.code
+        other.kind = self.kind
+        other.mid = self.mid
+        other.tkl = self.tkl
+        other.peer = self.peer
+        other.transport = self.transport
+        other.multicast = self.multicast
+        other.truncated = self.truncated
+        other.record = self.record
+        other._count = self.table[1] if self.table else 0
+        return other
+
+    def _options(self):
+        table = self.table
+        if table is None:
+            table = self.table = option_table(self._count)
+            if self.end > 4:
+                parse_options(self.data, 4 + self.tkl, self.end, table)
+        return table
+
+    @property
+    def method(self):
+        """The method of a request: GET, POST, ..."""
+        return self.code
+
+    @property
+    def payload(self):
+        """The payload as bytes. Allocates them; copy_into() does not."""
+        return bytes(self.data[self._options()[2] : self.end])
+
+    @property
+    def payload_size(self):
+        """Bytes of payload. Allocates: nothing."""
+        return self.end - self._options()[2]
+
+    def copy_into(self, buf, pos=0):
+        """Copy the payload to buf[pos:] (bytearray). Returns its length in bytes.
+
+        Raises ValueError when buf is too short. Allocates: nothing.
+        """
+        start = self._options()[2]
+        n = self.end - start
+        if pos + n > len(buf):
+            raise ValueError("the payload has %d bytes: too many for the buffer" % n)
+        copy(buf, pos, self.data, start, n)
+        return n
+
+    def text(self):
+        """The payload as str. Raises CoapError BAD_REQUEST when it is not UTF-8."""
+        try:
+            return self.payload.decode()
+        except (UnicodeError, ValueError):
+            raise CoapError(BAD_REQUEST, "the payload is not UTF-8")
+
+    def json(self):
+        """The payload's JSON as an object. Raises CoapError BAD_REQUEST when it is none."""
+        try:
+            return _json.loads(self.text())
+        except (ValueError, RuntimeError):  # RuntimeError: nested too deep
+            raise CoapError(BAD_REQUEST, "the payload is not JSON")
+
+    def option(self, number):
+        """The value of an option as bytes (the first one, if repeated), or None. Allocates the bytes."""
+        table = self._options()
+        k = find_option(table, number, _HEAD)
+        if not k:
+            return None
+        return bytes(self.data[table[k + 1] : table[k + 1] + table[k + 2]])
+
+    def options(self, number):
+        """All values of a repeatable option as a list of bytes."""
+        table = self._options()
+        values = []
+        k = find_option(table, number, _HEAD)
+        while k:
+            values.append(bytes(self.data[table[k + 1] : table[k + 1] + table[k + 2]]))
+            k = find_option(table, number, k + 3)
+        return values
+
+    def uint(self, number, default=None):
+        """The value of an option as integer (RFC 7252 3.2), or default where it is absent or longer than 4 bytes.
+
+        Allocates: nothing below 2**30.
+        """
+        table = self._options()
+        k = find_option(table, number, _HEAD)
+        if not k or table[k + 2] > 4:
+            return default
+        pos = table[k + 1]
+        end = pos + table[k + 2]
+        value = 0
+        while pos < end:
+            value = value << 8 | self.data[pos]
+            pos += 1
+        return value
+
+    @property
+    def content_format(self):
+        """The Content-Format number, or None."""
+        return self.uint(12)
+
+    @property
+    def path(self):
+        """The path as str, without a slash in front ("" is the root). Allocates it."""
+        return "/".join([_text(segment) for segment in self.options(11)])
+
+    @property
+    def query(self):
+        """The Uri-Query options as a list of str."""
+        return [_text(value) for value in self.options(15)]
+
+    @property
+    def remote(self):
+        """The sender's address as text. Allocates it."""
+        return self.transport.format(self.peer)
+
+
+def _text(value):
+    try:
+        return value.decode()
+    except (UnicodeError, ValueError):
+        return "".join([chr(b) if b < 128 else "\ufffd" for b in value])
+
+
+class Outgoing:
+    """A message to be sent: its buffer, and the options that wait to be written into it.
+
+    mtu: the largest datagram in bytes; table, values: from option_table() and a list one longer, which Outgoings may
+    share as long as one is finished before the next is begun.
+    """
+
+    def __init__(self, mtu, table, values):
+        self._mtu = mtu
+        self.buf = bytearray(_HEADROOM + mtu)
+        self._mv = memoryview(self.buf)
+        self._views = {}
+        self._table = table
+        self._values = values
+        self._size = 0
+        self._tkl = 0
+        self.held = False  # the endpoint's: not free
+        self.code = 0
+        self.start = 0
+        self.end = 0
+
+    def reset(self, code, token, offset, tkl):
+        """Begin a message. token: the buffer that holds tkl bytes of token at offset until finish()."""
+        self.code = code
+        self._size = 0
+        self._tkl = tkl
+        self._values[0] = token
+        table = self._table
+        table[1] = 0
+        table[4] = offset
+
+    def clear(self, code):
+        """Begin anew with another code: no options, no payload. The token stays."""
+        self.code = code
+        self._size = 0
+        self._table[1] = 0
+
+    def option(self, number, value):
+        """Add an option, in any order; equal numbers stay in the order they came in.
+
+        value: int (written in its shortest form, RFC 7252 3.2), str or bytes-like, which must not change until the
+        message is sent. Raises ValueError. Allocates: nothing for int and bytes.
+        """
+        if not 0 < number < 65536:
+            raise ValueError("an option number lies between 1 and 65535")
+        if isinstance(value, int):
+            if not 0 <= value < 4294967296:
+                raise ValueError("an option's integer has at most 32 bits")
+            n = 0
+            v = value
+            while v:
+                n += 1
+                v >>= 8
+            self.add(number, value, 0xFFFF, n)
+        else:
+            if isinstance(value, str):
+                value = value.encode()
+            if len(value) > self._mtu:
+                raise ValueError("option %d: more bytes than mtu=%d" % (number, self._mtu))
+            self.add(number, value, 0, len(value))
+
+    def add(self, number, value, offset, n):
+        """Add the option value[offset:offset + n]; offset 0xFFFF: the integer `value` in n bytes. Allocates: nothing."""
+        table = self._table
+        values = self._values
+        i = table[1]
+        if i == table[0]:
+            raise ValueError("a message takes at most %d options" % i)
+        table[1] = i + 1
+        k = _HEAD + 3 * i
+        while i and table[k - 3] > number:
+            table[k] = table[k - 3]
+            table[k + 1] = table[k - 2]
+            table[k + 2] = table[k - 1]
+            values[i + 1] = values[i]
+            k -= 3
+            i -= 1
+        table[k] = number
+        table[k + 1] = offset
+        table[k + 2] = n
+        values[i + 1] = value
+
+    def _room(self, n):
+        if self._size + n > self._mtu - 5:  # 4 bytes of header, one of marker
+            raise ValueError("a payload of %d bytes does not fit mtu=%d" % (self._size + n, self._mtu))
+
+    def write(self, data):
+        """Append to the payload. data: str or bytes-like. Raises ValueError when it does not fit.
+
+        Returns the number of bytes. Allocates: nothing, or the encoded bytes of a str that is not ASCII.
+        """
+        n = len(data)
+        self._room(n)
+        pos = _HEADROOM + self._size
+        if isinstance(data, str):
+            if not MICROPYTHON or copy_ascii(self.buf, pos, data, n) < 0:
+                data = data.encode()
+                n = len(data)
+                self._room(n)
+                copy(self.buf, pos, data, 0, n)
+        else:
+            copy(self.buf, pos, data, 0, n)
+        self._size += n
+        return n
+
+    def payload(self, data, ct=None):
+        """Set the payload. data: str or bytes-like; ct: its Content-Format, if any. Allocates: as write()."""
+        self._size = 0
+        self.write(data)
+        if ct is not None:
+            self._format(ct)
+
+    def text(self, text):
+        """Set the payload to text/plain; charset=utf-8 (Content-Format 0). Allocates: as write()."""
+        self._size = 0
+        self.write(text)
+        self._format(0)
+
+    def json(self, obj):
+        """Set the payload to obj as JSON (Content-Format 50). Allocates the JSON text."""
+        self._size = 0
+        self.write(_json.dumps(obj, separators=(",", ":")))
+        self._format(50)
+
+    def _format(self, ct):
+        n = 0 if ct == 0 else 1 if ct < 256 else 2
+        k = find_option(self._table, 12, _HEAD)
+        if k:  # a second text() or json() replaces the first one's
+            self._table[k + 2] = n
+            self._values[(k - _HEAD) // 3 + 1] = ct
+        else:
+            self.add(12, ct, 0xFFFF, n)
+
+    def finish(self, kind, mid):
+        """Write header, token and options in front of the payload: the message is then buf[start:end].
+
+        kind: CON, NON or ACK. Returns its length in bytes. Raises ValueError when it is larger than mtu.
+        Allocates: nothing.
+        """
+        table = self._table
+        buf = self.buf
+        table[2] = (0x40 | kind << 4 | self._tkl) << 8 | self.code
+        table[3] = mid
+        pos = _HEADROOM
+        size = self._size
+        if size:
+            pos -= 1
+            buf[pos] = 0xFF
+        start = encode(buf, pos, table, self._values)
+        end = _HEADROOM + size
+        if start < 0:  # rare: the options need more than the headroom, and the payload makes way
+            need = 18 - _HEADROOM
+            k = _HEAD + 3 * table[1]
+            while k > _HEAD:
+                k -= 3
+                need += 5 + table[k + 2]
+            if end + need <= len(buf):
+                if size:
+                    move_up(buf, _HEADROOM, size, need)
+                    buf[pos + need] = 0xFF
+                start = encode(buf, pos + need, table, self._values)
+                end += need
+        if start < 0 or end - start > self._mtu:
+            raise ValueError("the message does not fit mtu=%d" % self._mtu)
+        self.start = start
+        self.end = end
+        return end - start
+
+    def empty(self, kind, mid):
+        """Make it an Empty message (RFC 7252 4.1): Acknowledgement, Reset or ping. The payload's place is not touched."""
+        buf = self.buf
+        buf[0] = 0x40 | kind << 4
+        buf[1] = 0
+        buf[2] = mid >> 8
+        buf[3] = mid & 0xFF
+        self.start = 0
+        self.end = 4
+
+    def view(self):
+        """The finished message as a memoryview. Allocates: 32 bytes where its place is new, else nothing."""
+        key = self.start << 16 | self.end
+        view = self._views.get(key)
+        if view is None:
+            if len(self._views) == _VIEWS:
+                self._views.clear()
+            view = self._views[key] = self._mv[self.start : self.end]
+        return view

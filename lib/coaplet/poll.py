@@ -1,0 +1,141 @@
+# The driver without asyncio: a plain loop over select.poll, for boards and programs that have no event loop.
+
+import select
+
+from .driver import Driver
+
+
+class Loop(Driver):
+    """A CoAP endpoint in a plain loop: server and client in one. Arguments: see Driver.
+
+        loop = Loop("coap://0.0.0.0")
+        loop.open()
+        loop.run_forever()                        serves, or
+        remote = loop.connect("coap://host")
+        reply = loop.run(remote.get("path"))      sends a request, and serves until its answer is there
+
+    Handlers are plain functions here.
+    """
+
+    def open(self):
+        """Open the sockets. Raises OSError."""
+        self._open()
+        self._poller = select.poll()
+        self._by_pollable = {}
+        for transport in self._transports:
+            self._register(transport)
+
+    def close(self):
+        """Close the sockets."""
+        self._close()
+
+    def connect(self, uri):
+        """Returns a Remote; give what its calls return to run(). See Node.connect()."""
+        self.check_running()
+        remote, transport = self._remote(uri)
+        if transport is not None:
+            self._register(transport)
+        return remote
+
+    def poll(self, timeout_ms=-1):
+        """Wait up to timeout_ms (-1: for ever) and do what there is to do.
+
+        Returns whether anything arrived. Allocates: what the transport's receive() does.
+        """
+        endpoint = self.endpoint
+        now = self.now()
+        ms = endpoint.poll_timeout(now)
+        if ms == 0:
+            endpoint.handle_timeout(now)
+            self._follow(now)
+            ms = endpoint.poll_timeout(now)
+        if timeout_ms >= 0 and (ms < 0 or timeout_ms < ms):
+            ms = timeout_ms
+        return self._wait(ms)
+
+    def run_forever(self):
+        """Serve until an exception, such as KeyboardInterrupt, ends it."""
+        while True:
+            self.poll()
+
+    def run(self, coroutine):
+        """Run a Remote's call to its end, serving meanwhile. Returns what it returns, raises what it raises."""
+        try:
+            while True:
+                coroutine.send(None)
+                self.poll()
+        except StopIteration as stop:
+            return stop.value
+
+    def _register(self, transport):
+        self._poller.register(transport.pollable, select.POLLIN)
+        self._by_pollable[self._key(transport.pollable)] = transport
+
+    if hasattr(select.poll(), "ipoll"):
+
+        def _key(self, pollable):
+            return id(pollable)
+
+        def _wait(self, ms):
+            found = False
+            for ready in self._poller.ipoll(ms):
+                transport = self._by_pollable[id(ready[0])]
+                self._receive(transport)
+                found = True
+                if transport.pollable is not ready[0]:  # it was reopened
+                    self._poller.unregister(ready[0])
+                    self._register(transport)
+            return found
+
+    else:
+
+        def _key(self, pollable):
+            return pollable.fileno()
+
+        def _wait(self, ms):
+            found = self._poller.poll(ms)
+            for fd, _ in found:
+                self._receive(self._by_pollable[fd])
+            return bool(found)
+
+    # For client.Remote
+
+    def wait(self, ex):
+        return _PAUSE
+
+    async def wait_for_slot(self, timeout_ms):
+        await _PAUSE
+        return True
+
+    # For Driver
+
+    def _wake(self, ex):
+        pass
+
+    def _arm(self):
+        pass
+
+    def _spawn(self, coroutine, ex):
+        coroutine.close()
+        self.endpoint.release(ex)
+        raise RuntimeError("async handlers need coaplet.Node")
+
+
+class _Pause:
+    """Awaitable that gives way once, to Loop.run()."""
+
+    def __init__(self):
+        self._paused = False
+
+    def __iter__(self):
+        return self
+
+    __await__ = __iter__
+
+    def __next__(self):
+        self._paused = not self._paused
+        if not self._paused:
+            raise StopIteration
+
+
+_PAUSE = _Pause()

@@ -1,0 +1,222 @@
+# Resources and what is done with a request before and after its handler (RFC 7252 5.1-5.5, 5.8, 5.9).
+#
+# A request finds its resource by a hash of its path, made while the options were parsed, and by comparing the bytes.
+# Handlers are called with (request, response) while the endpoint's event is handled: request is the endpoint's rx,
+# response the scratch. Async ones run in a task of their own on an async slot. Nothing here does I/O.
+
+from .codes import CoapError
+from .port import const, is_async, print_line
+from .wire import path_hash, path_key, path_matches
+
+_HEAD = const(5)
+_METHODS = ("GET", "POST", "PUT", "DELETE", "FETCH", "PATCH", "IPATCH")
+_DEFAULT = b"\0\x45\x44\x44\x42\x45\x44\x44"  # the code of a success by method (RFC 7252 5.8): 2.05, 2.04, 2.04, 2.02
+
+_BAD_OPTION = const(130)
+_NOT_FOUND = const(132)
+_METHOD_NOT_ALLOWED = const(133)
+_NOT_ACCEPTABLE = const(134)
+_TOO_LARGE = const(141)
+_INTERNAL = const(160)
+_UNAVAILABLE = const(163)
+_NO_PROXYING = const(165)
+
+
+class Resource:
+    """One path, or all below it, its handler, and what discovery says of it. Made by Server.add()."""
+
+    def __init__(self, path, handler, methods, ct, options, attributes):
+        self.path = path  # without a slash in front
+        self.handler = handler
+        self.is_async = is_async(handler)
+        self.mask = 0  # bit n: method code n
+        for name in methods.split():
+            if name not in _METHODS:
+                raise ValueError("methods: %s is none of %s" % (name, " ".join(_METHODS)))
+            self.mask |= 2 << _METHODS.index(name)
+        self.formats = ct if isinstance(ct, tuple) else () if ct is None else (ct,)
+        self.options = options
+        self.attributes = attributes
+        self.below = path.endswith("/*")
+        self.key = path_key(path[:-2] if self.below else path)
+        self.size = len(self.key)
+        self.next = None
+
+
+class Server:
+    """Finds the resource of each request and calls its handler.
+
+    spawn(coroutine, exchange): starts an async handler's task; complete(exchange): called when it is done.
+    on_error(resource, exception): called when a handler fails; prints a line unless replaced.
+    """
+
+    def __init__(self, endpoint, spawn, complete, async_slots):
+        self._endpoint = endpoint
+        self._spawn = spawn
+        self._complete = complete
+        self._async_slots = async_slots
+        self._by_hash = {}
+        self._below = []
+        self.on_error = print_error
+        try:
+            from .linkformat import core
+
+            self.add(".well-known/core", core(self), "GET", 40, (), None)
+        except ImportError:
+            pass  # a build without discovery
+
+    def resources(self):
+        """All resources, as a list in order of their paths."""
+        found = list(self._below)
+        for resource in self._by_hash.values():
+            while resource is not None:
+                found.append(resource)
+                resource = resource.next
+        found.sort(key=lambda resource: resource.path)
+        return found
+
+    def add(self, path, handler, methods, ct, options, attributes):
+        """Serve a path with a handler; a path that is served already is replaced. Returns the Resource."""
+        self.remove(path)
+        resource = Resource(path[1:] if path.startswith("/") else path, handler, methods, ct, options, attributes)
+        if resource.is_async:
+            self._make_async_slots()
+        if resource.below:
+            self._below.append(resource)
+            self._below.sort(key=lambda r: -r.size)
+        else:
+            at = path_hash(resource.key, resource.size)
+            resource.next = self._by_hash.get(at)
+            self._by_hash[at] = resource
+        return resource
+
+    def remove(self, path):
+        """Serve a path no longer. Returns whether it was served."""
+        path = path[1:] if path.startswith("/") else path
+        for resource in self.resources():
+            if resource.path == path:
+                if resource.below:
+                    self._below.remove(resource)
+                    return True
+                at = path_hash(resource.key, resource.size)
+                chain = self._by_hash.pop(at)
+                while chain is not None:  # the others of that hash go back
+                    following = chain.next
+                    if chain is not resource:
+                        chain.next = self._by_hash.get(at)
+                        self._by_hash[at] = chain
+                    chain = following
+                return True
+        return False
+
+    def _make_async_slots(self):
+        self._endpoint.add_async_slots(self._async_slots)
+        self._async_slots = 0
+
+    def handle(self, now):
+        """Answer the request in the endpoint's rx. Never raises. Allocates: nothing of its own for a plain handler."""
+        endpoint = self._endpoint
+        rx = endpoint.rx
+        code = rx.code
+        if code > 7:
+            endpoint.reply(_METHOD_NOT_ALLOWED)
+            endpoint.send_reply(now)
+            return
+        table = rx.table
+        data = rx.data
+        resource = self._by_hash.get(table[4])
+        while resource is not None and path_matches(data, table, resource.key, resource.size) != resource.size:
+            resource = resource.next
+        if resource is None:
+            for below in self._below:
+                if path_matches(data, table, below.key, below.size) == below.size + 1:
+                    resource = below
+                    break
+        response = endpoint.reply(_DEFAULT[code])
+        try:
+            if resource is None:
+                response.code = _NOT_FOUND
+            elif not resource.mask >> code & 1:
+                response.code = _METHOD_NOT_ALLOWED
+            elif rx.truncated:  # RFC 7252 4.6, 5.9.2.9
+                response.code = _TOO_LARGE
+                response.option(60, endpoint.mtu - table[2])
+            elif table[3] and self._refuses(rx, resource, response):
+                pass
+            else:
+                if not resource.is_async:
+                    result = resource.handler(rx, response)
+                    if result is not None and hasattr(result, "send"):
+                        # a coroutine after all, of a bound method or a closure; nothing of it has run yet
+                        result.close()
+                        resource.is_async = True
+                        self._make_async_slots()
+                        response.clear(_DEFAULT[code])
+                if resource.is_async:
+                    ex = endpoint.defer(now, _DEFAULT[code])
+                    if ex is not None:
+                        self._spawn(self._run(resource, ex), ex)
+                        return
+                    response.code = _UNAVAILABLE
+            endpoint.send_reply(now)
+        except Exception as error:
+            self._fail(resource, response, error)
+            endpoint.send_reply(now)
+
+    async def _run(self, resource, ex):
+        try:
+            await resource.handler(ex.rx, ex.out)
+        except Exception as error:
+            self._fail(resource, ex.out, error)
+        except BaseException:  # the node is being stopped
+            self._endpoint.release(ex)
+            raise
+        try:
+            self._complete(ex)
+        except ValueError as error:
+            self._fail(resource, ex.out, error)
+            self._complete(ex)
+
+    def _fail(self, resource, response, error):
+        """Turn what a handler raised into a response (RFC 7252 5.5.2)."""
+        if isinstance(error, CoapError) and error.code > 127:
+            response.clear(error.code)
+            response.write(error.text[:200])
+        else:
+            response.clear(_INTERNAL)
+            self.on_error(resource, error)
+
+    def _refuses(self, rx, resource, response):
+        """Look at the critical options (RFC 7252 5.4.1, 5.4.3, 5.4.5). Returns True when one has been answered."""
+        table = rx.table
+        k = _HEAD
+        last = k + 3 * table[1]
+        previous = 0
+        while k < last:
+            number = table[k]
+            n = table[k + 2]
+            repeated = number == previous
+            previous = number
+            k += 3
+            if not number & 1 or (number == 15 or number == 11) and n < 256 or number in resource.options:
+                continue
+            if number == 35 or number == 39:  # Proxy-Uri, Proxy-Scheme: this is an origin server (5.10.2)
+                response.code = _NO_PROXYING
+                return True
+            if not repeated:
+                if number == 3 and 0 < n < 256 or number == 7 and n < 3:
+                    continue
+                if number == 17 and n < 3:
+                    if not resource.formats or rx.uint(17) in resource.formats:
+                        continue
+                    response.code = _NOT_ACCEPTABLE
+                    return True
+            response.code = _BAD_OPTION
+            response.write("option %d is not understood" % number)
+            return True
+        return False
+
+
+def print_error(resource, error):
+    """Print one line of what a handler raised."""
+    print_line("coaplet: the handler of /%s raised %s: %s" % (resource.path, type(error).__name__, error))
