@@ -59,8 +59,9 @@ else:
         print(line, file=sys.stderr, flush=True)
 
 
-# The array type that holds a tick: 30 bits on boards, 62 on a 64-bit unix port
-TICKS = "i" if ticks_add(0, -1) < 0x7FFFFFFF else "q"
+# The array type that holds a tick, of 30 bits on boards and 62 on a 64-bit unix port. Not "q": what is read from one
+# is no small int there, and ticks_diff takes any object for a small int.
+TICKS = "l"
 
 
 def ptr8(buf):
