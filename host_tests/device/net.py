@@ -82,10 +82,14 @@ class Host:
         ex.out.reset(code, ex.token, 0, 8)
         for segment in path:
             ex.out.option(11, segment)
-        for number, value in options:
-            ex.out.option(number, value)
-        if payload is not None:
-            ex.out.payload(payload)
+        try:
+            for number, value in options:
+                ex.out.option(number, value)
+            if payload is not None:
+                ex.out.payload(payload)
+        except ValueError:
+            self.endpoint.release(ex)
+            raise
         self.endpoint.send(self.network.now, ex, timeout_ms)
         self.network.collect(self)
         return ex

@@ -8,10 +8,11 @@ import asyncio
 
 from .codes import CoapError
 from .driver import Driver
-from .port import MICROPYTHON, print_line, ticks_add, ticks_diff
+from .port import MICROPYTHON, const, print_line, ticks_add, ticks_diff
 
-_BURST = 8
-_HOUR_MS = 3600000
+_BURST = const(8)
+_HOUR_MS = const(3600000)
+_N_FAULTS = const(17)  # counters.py
 
 
 class Node(Driver):
@@ -33,9 +34,9 @@ class Node(Driver):
         """Open the sockets and begin to serve. Raises OSError, for instance when the port is taken."""
         if self._running:
             raise RuntimeError("the node runs already")
-        self._slot = asyncio.Event()
+        self._slot = None
         for ex in self.endpoint.exchanges:
-            ex.waiter = asyncio.Event()
+            ex.waiter = None
         self._open()
         for transport in self._transports:
             self._start_reader(transport)
@@ -55,10 +56,11 @@ class Node(Driver):
             if ex.waiter is not None:
                 ex.waiter.cancel()
         for ex in self.endpoint.exchanges:
-            if ex.result is None:
-                ex.result = CoapError(0, "the node was stopped")
+            if ex.message is None and ex.waiter is not None:
+                ex.message = CoapError(0, "the node was stopped")
                 ex.waiter.set()
-        self._slot.set()
+        if self._slot is not None:
+            self._slot.set()
         self._close()
         await asyncio.sleep(0)
 
@@ -88,6 +90,8 @@ class Node(Driver):
 
     async def wait_for_slot(self, timeout_ms):
         """Wait until a slot may be free. Returns False after timeout_ms."""
+        if self._slot is None:
+            self._slot = asyncio.Event()
         self._waiting += 1
         try:
             if timeout_ms is None:
@@ -101,6 +105,8 @@ class Node(Driver):
             self._waiting -= 1
 
     def send(self, ex, timeout_ms):
+        if ex.waiter is None:
+            ex.waiter = asyncio.Event()
         ex.waiter.clear()
         super().send(ex, timeout_ms)
 
@@ -150,7 +156,7 @@ class Node(Driver):
 
     def _fault(self, error):
         """A fault of ours or of a transport is shown and counted, and ends neither reader nor timer."""
-        self.counters.faults += 1
+        self.counts[_N_FAULTS] += 1
         print_line("coaplet: %s: %s" % (type(error).__name__, error))
 
     if MICROPYTHON:

@@ -124,11 +124,11 @@ class Remote:
 
     async def _exchange(self, ex, timeout_ms):
         driver = self._driver
-        ex.result = None
+        ex.message = None
         driver.send(ex, timeout_ms)
-        while ex.result is None:
+        while ex.message is None:
             await driver.wait(ex)
-        result = ex.result
+        result = ex.message
         if not isinstance(result, Message):
             raise result
         if result.code > 127:
@@ -150,13 +150,13 @@ def settle(endpoint, event):
     """Note how an exchange ended, for whoever waits for it."""
     ex = endpoint.exchange
     if event == RESPONSE:
-        ex.result = endpoint.rx.copy()
+        ex.message = endpoint.rx.copy()
     else:
         where = ex.transport.format(ex.peer)
         if event == TIMEOUT:
-            ex.result = Timeout(0, "no answer from %s: is it up, and is that its address?" % where)
+            ex.message = Timeout(0, "no answer from %s: is it up, and is that its address?" % where)
         else:
-            ex.result = Reset(0, "%s rejected the message" % where)
+            ex.message = Reset(0, "%s rejected the message" % where)
     return ex
 
 

@@ -5,13 +5,16 @@
 import gc
 
 from .endpoint import REQUEST, Endpoint
-from .port import ticks_ms
+from .port import const, ticks_ms
 from .uri import is_address, split
+
+# Counters (counters.py)
+_N_SEND_ERRORS = const(16)
 
 PORT = 5683  # RFC 7252 6.1
 
 # RFC 7228's class-1 device: limits for a node of 10 KiB
-CLASS1 = {"mtu": 576, "duplicates": 8, "exchanges": 2, "max_options": 16}
+CLASS1 = {"mtu": 576, "duplicates": 4, "exchanges": 2, "max_options": 16}
 
 
 class Driver:
@@ -24,6 +27,7 @@ class Driver:
     def __init__(self, *listen, transports=(), async_slots=2, **limits):
         self.endpoint = Endpoint(**limits)
         self.counters = self.endpoint.counters
+        self.counts = self.counters.counts
         self.now = ticks_ms
         self.server = None
         self._async_slots = async_slots
@@ -131,7 +135,7 @@ class Driver:
         for transport in self._transports:
             while endpoint.poll_transmit(transport):
                 if not transport.send(endpoint.tx_buf, endpoint.tx_peer):
-                    self.counters.send_errors += 1
+                    self.counts[_N_SEND_ERRORS] += 1
 
     def _settle(self, event):
         from .client import settle

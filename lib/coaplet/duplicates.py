@@ -11,8 +11,8 @@ from .wire import copy, find_mid
 
 # What was answered, beside the length of a kept reply, which is at least 4
 NOTHING = 0
-RUNNING = 1  # an async handler works on it: a repeat starts nothing
-ACKED = 2  # an empty Acknowledgement: it is all that can be said again
+IN_WORK = 1  # an async handler works on it: a repeat starts nothing
+EMPTY_ACK = 2  # an empty Acknowledgement: it is all that can be said again
 
 _NOTHING = const(0)
 
@@ -28,7 +28,7 @@ class Ring:
         self._next = 0
         self._reply_bytes = reply_bytes
         self._replies = bytearray(slots * reply_bytes)
-        self.answers = array("H", bytes(2 * slots))  # NOTHING, RUNNING, ACKED or a reply's length
+        self.answers = array("H", bytes(2 * slots))  # NOTHING, IN_WORK, EMPTY_ACK or a reply's length
         self.early = 0
 
     def find(self, now, peer, mid):

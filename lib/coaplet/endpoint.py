@@ -6,9 +6,10 @@
 #     poll_transmit(transport) until it returns 0, for each transport
 #     poll_timeout(now)                   when to call handle_timeout
 # `now` is in ticks (port.ticks_ms). `peer` is opaque and compared with ==. At most one event a datagram; self.rx is
-# valid until the next handle_*. Nothing a peer sends raises.
-# Buffers, slots and deadlines are transmission.py's.
+# valid until the next handle_*. Nothing a peer sends raises. Buffers, slots and deadlines are transmission.py's.
 
+from .duplicates import Ring
+from .message import Message
 from .port import const, ticks_add, ticks_diff
 from .transmission import Transmission
 from .wire import parse_options, same
@@ -27,17 +28,20 @@ _RESET = const(4)
 # States of an Exchange (exchange.py)
 _FREE = const(0)
 _SENT = const(2)
-_WAITING = const(3)
-_RUNNING = const(4)
-_ONCE = const(5)
-_TIMED_OUT = const(6)
-_WAS_RESET = const(7)
-_ANSWERED = const(8)
+_ANSWERING = const(3)
+_NON_SENT = const(4)
+_WAITING = const(5)
+_RUNNING = const(6)
+_ACKED = const(7)
+_ONCE = const(8)
+_TIMED_OUT = const(9)
+_WAS_RESET = const(10)
+_ENDED = const(11)
 
 # What a ring notes of an answer (duplicates.py)
 _NOTHING = const(0)
 _IN_WORK = const(1)
-_ACKED = const(2)
+_EMPTY_ACK = const(2)
 
 # Types (message.py)
 _CON = const(0)
@@ -45,13 +49,39 @@ _NON = const(1)
 _ACK = const(2)
 _RST = const(3)
 
+# Counters (counters.py)
+_N_RECEIVED = const(0)
+_N_REQUESTS = const(2)
+_N_RESPONSES = const(3)
+_N_DUPLICATES = const(5)
+_N_IGNORED = const(6)
+_N_MALFORMED = const(7)
+_N_UNEXPECTED = const(8)
+_N_OVERSIZED = const(9)
+_N_RESETS = const(11)
+_N_REFUSED = const(12)
+_N_NOT_KEPT = const(13)
+
 _HEAD = const(5)
 _ACK_DELAY_MS = const(200)  # an async handler's time to answer piggybacked (RFC 7252 5.2.2)
 _HOUR_MS = const(3600000)
 
 
 class Endpoint(Transmission):
-    """A CoAP endpoint: client and server in one. Its limits are Transmission's arguments."""
+    """A CoAP endpoint: client and server in one.
+
+    duplicates: messages remembered, of safe and of unsafe methods each. replay_bytes: the longest reply kept for a
+    repeat of an unsafe request. limits: Transmission's arguments.
+    """
+
+    def __init__(self, duplicates=8, replay_bytes=80, **limits):
+        super().__init__(**limits)
+        self.rx = Message(self._table[0])
+        self._safe = Ring(duplicates, 0)
+        self._unsafe = Ring(duplicates, replay_bytes)
+        self._event = 0
+        self.exchange = None
+        self._peer = None  # the last one: equal peers become the same object
 
     # Receiving
 
@@ -60,11 +90,11 @@ class Endpoint(Transmission):
 
         data: bytes-like; kept until the next handle_*. Never raises for what is in it. Allocates: nothing.
         """
-        counters = self.counters
-        counters.received += 1
+        counts = self.counts
+        counts[_N_RECEIVED] += 1
         n = len(data)
         if n < 4 or data[0] >> 6 != 1:
-            counters.ignored += 1  # RFC 7252 3: silently
+            counts[_N_IGNORED] += 1  # RFC 7252 3: silently
             return
         if peer == self._peer:
             peer = self._peer  # one object a peer, so that what is noted of it costs no more memory
@@ -86,38 +116,37 @@ class Endpoint(Transmission):
         rx.multicast = multicast
         rx.truncated = n > self.mtu
         if code == 0:
-            self._handle_empty(now, n, kind, mid, peer, transport)
+            self._handle_empty(now, n)
             return
-        if tkl > 8 or 4 + tkl > n or parse_options(data, 4 + tkl, n, rx.table) < 0:
-            counters.malformed += 1
-            self._refuse()
+        if tkl > 8 or 4 + tkl > n or parse_options(data, 4 + tkl, n, rx.table) < 0 or code > 191 or 31 < code < 64 or code >> 5 == 3:
+            counts[_N_MALFORMED] += 1  # a format error or a reserved class
+            self.reject()
             return
-        if rx.truncated:
-            counters.oversized += 1
+        if n > self.mtu:
+            counts[_N_OVERSIZED] += 1
         if code > 31:
-            self._handle_response(now, kind, code, mid, tkl, peer, transport)
+            self._handle_response(now)
             return
 
         # A request
         if kind > _NON or (multicast and kind == _CON):  # RFC 7252 4.2, 8.1
-            counters.malformed += 1
+            counts[_N_MALFORMED] += 1
             return
         ring = self._safe if code == 1 or code == 5 else self._unsafe  # GET and FETCH
         i = ring.find(now, peer, mid)
         if i < 0:
-            i = ring.add(
-                now, peer, mid, ticks_add(now, self.non_lifetime_ms if kind else self.exchange_lifetime_ms)
-            )
+            lifetime = self.non_lifetime_ms if kind else self.exchange_lifetime_ms
+            i = ring.add(now, peer, mid, ticks_add(now, lifetime))
             if not self.armed:
-                self._arm_at(ticks_add(now, _HOUR_MS))
+                self._arm(ticks_add(now, _HOUR_MS))
         else:
-            counters.duplicates += 1
+            counts[_N_DUPLICATES] += 1
             if kind == _NON:
                 return
             answer = ring.answers[i]
             if answer == _IN_WORK:
                 return
-            if answer == _ACKED:
+            if answer == _EMPTY_ACK:
                 self._empty(_ACK, mid, peer, transport)
                 return
             if answer != _NOTHING:
@@ -126,119 +155,112 @@ class Endpoint(Transmission):
                 return
             # a safe request simply runs again (RFC 7252 4.5)
         rx.record = i
-        counters.requests += 1
+        counts[_N_REQUESTS] += 1
         self._event = _REQUEST
 
-    def _refuse(self):
-        """Reject rx: RST for a CON, silence for the rest (RFC 7252 4.2, 4.3, 8.1)."""
+    def reject(self):
+        """Refuse rx, also as something we lack the context for: RST to a CON, else silence (RFC 7252 4.2, 4.3, 8.1)."""
         rx = self.rx
         if rx.kind == _CON and not rx.multicast:
             self._empty(_RST, rx.mid, rx.peer, rx.transport)
 
-    def _handle_empty(self, now, n, kind, mid, peer, transport):
+    def _handle_empty(self, now, n):
+        kind = self.rx.kind
         if n != 4 or kind < _ACK:
             if n != 4 or kind == _NON:
-                self.counters.malformed += 1
-            self._refuse()  # a CoAP ping, too, is answered so
+                self.counts[_N_MALFORMED] += 1
+            self.reject()  # a CoAP ping, too, is answered so (RFC 7252 4.3)
             return
-        ex = self._sent(mid, peer, transport)
+        ex = self._sent()
         if ex is None:
-            self.counters.unexpected += 1
-        elif kind == _RST:
-            self.counters.resets += 1
-            if ex.out is not None and ex.out.code == 0:
-                self._note_rtt(now, ex)
-                self._answer(ex)  # a pong (RFC 7252 4.3)
-            elif ex.request:
-                self._end(ex, _WAS_RESET)
-            else:
-                self._free(ex)
-        elif ex.state == _SENT:
+            self.counts[_N_UNEXPECTED] += 1
+            return
+        state = ex.state
+        if state < _NON_SENT:
             self._note_rtt(now, ex)
-            if not ex.request:
+        if state == _SENT and ex.out.code == 0:
+            self._answer(ex)  # a pong
+        elif kind == _RST:
+            self.counts[_N_RESETS] += 1
+            if state == _ANSWERING:
                 self._free(ex)
-            elif ex.out.code == 0:
-                self._answer(ex)
-            else:  # a separate response will come
-                self._undue(ex)
-                self._return_out(ex)
-                ex.state = _WAITING
-                ex.outstanding = False
-                ex.deadline = ex.expires
-                self._arm_at(ex.deadline)
-
-    def _handle_response(self, now, kind, code, mid, tkl, peer, transport):
-        counters = self.counters
-        if kind == _RST or code >> 5 not in (2, 4, 5):
-            counters.malformed += 1  # a reserved class
-            self._refuse()
-            return
-        ex = None
-        data = self.rx.data
-        for x in self.exchanges:
-            state = x.state
-            if (
-                (state == _SENT or state == _WAITING)
-                and x.request
-                and (kind != _ACK or (x.mid == mid and state == _SENT))
-                and tkl == 8
-                and same(x.token, data, 4, 8)
-                and x.peer == peer
-                and x.transport is transport
-            ):
-                ex = x
-                break
-        if ex is None or ex.out is not None and ex.out.code == 0:
-            if kind == _CON and self._safe.find(now, peer, mid) >= 0:
-                counters.duplicates += 1
-                self._empty(_ACK, mid, peer, transport)  # our ACK was lost
             else:
-                counters.unexpected += 1
-                self._refuse()
+                self._end(ex, _WAS_RESET)
+        elif state == _ANSWERING:
+            self._free(ex)
+        elif state == _SENT:  # a separate response will come
+            self._return_out(ex)
+            ex.state = _WAITING
+            ex.deadline = ex.expires
+            self._arm(ex.deadline)
+
+    def _sent(self):
+        """Find the message of ours that the ACK or RST in rx speaks of (RFC 7252 4.4)."""
+        rx = self.rx
+        for ex in self.exchanges:
+            if ex.mid == rx.mid and 1 < ex.state < 6 and ex.peer == rx.peer and ex.transport is rx.transport:
+                return ex
+        for ex in self.handlers:
+            if ex.mid == rx.mid and ex.state == _ANSWERING and ex.peer == rx.peer and ex.transport is rx.transport:
+                return ex
+        return None
+
+    def _handle_response(self, now):
+        rx = self.rx
+        kind = rx.kind
+        counts = self.counts
+        if kind == _RST:
+            counts[_N_MALFORMED] += 1
             return
-        if self.rx.table[3] and not self._known():
-            counters.malformed += 1  # RFC 7252 5.4.1: an unrecognized critical option rejects the response
-            self._refuse()
+        for ex in self.exchanges:
+            state = ex.state
+            if (
+                (state == _SENT or kind != _ACK and (state == _NON_SENT or state == _WAITING))
+                and (kind != _ACK or ex.mid == rx.mid)
+                and rx.tkl == 8
+                and same(ex.token, rx.data, 4, 8)
+                and ex.peer == rx.peer
+                and ex.transport is rx.transport
+                and (ex.out is None or ex.out.code)  # a ping has no token
+            ):
+                break
+        else:
+            if kind == _CON and self._safe.find(now, rx.peer, rx.mid) >= 0:
+                counts[_N_DUPLICATES] += 1
+                self._empty(_ACK, rx.mid, rx.peer, rx.transport)  # our ACK was lost
+            else:
+                counts[_N_UNEXPECTED] += 1
+                self.reject()
             return
-        if ex.state == _SENT:
+        if rx.table[3] and not self._known():
+            counts[_N_MALFORMED] += 1  # RFC 7252 5.4.1: an unrecognized critical option rejects the response
+            self.reject()
+            return
+        if state == _SENT:
             self._note_rtt(now, ex)
         if kind == _CON:
-            self._safe.add(now, peer, mid, ticks_add(now, self.exchange_lifetime_ms))
-            if not self.armed:
-                self._arm_at(ticks_add(now, _HOUR_MS))
-            self._empty(_ACK, mid, peer, transport)
-        counters.responses += 1
+            self._safe.add(now, rx.peer, rx.mid, ticks_add(now, self.exchange_lifetime_ms))
+            self._arm(ticks_add(now, _HOUR_MS))
+            self._empty(_ACK, rx.mid, rx.peer, rx.transport)
+        counts[_N_RESPONSES] += 1
         self._answer(ex)
 
     def _known(self):
+        """Tell whether each critical option of a response is one that we know: of blocks, RFC 7959."""
         table = self.rx.table
         k = _HEAD + 3 * table[1]
         while k > _HEAD:
             k -= 3
             number = table[k]
-            if number & 1 and not (number == 15 or number == 11 or number == 23 or number == 27):
+            if number & 1 and number != 23 and number != 27:
                 return False
         return True
 
-    def _sent(self, mid, peer, transport):
-        """Find our message that an ACK or RST speaks of (RFC 7252 4.4)."""
-        for ex in self.exchanges:
-            if ex.mid == mid and ex.peer == peer and ex.transport is transport:
-                if ex.state == _SENT or ex.state == _WAITING:
-                    return ex
-        for ex in self.handlers:
-            if ex.mid == mid and ex.state == _SENT and ex.peer == peer and ex.transport is transport:
-                return ex
-        return None
-
     def _answer(self, ex):
-        self._undue(ex)
         self._return_out(ex)
-        ex.state = _ANSWERED
+        ex.state = _ENDED
         self.exchange = ex
         self._event = _RESPONSE
-
-    # Time
 
     def handle_timeout(self, now):
         """Do what is due: retransmit, give up, acknowledge for slow handlers, forget what has expired.
@@ -247,41 +269,37 @@ class Endpoint(Transmission):
         """
         self.armed = False
         for ex in self.exchanges:
-            if ex.state == _SENT or ex.state == _WAITING:
+            if 1 < ex.state < 6:
                 self._expire(now, ex)
         for ex in self.handlers:
-            state = ex.state
-            if state == _SENT:
+            if ex.state == _ANSWERING:
                 self._expire(now, ex)
-            elif state == _RUNNING and ex.con:
+            elif ex.state == _RUNNING and ex.message.kind == _CON:
                 if ticks_diff(ex.deadline, now) > 0:
-                    self._arm_at(ex.deadline)
+                    self._arm(ex.deadline)
                 else:  # RFC 7252 5.2.2: the answer will be a separate one
-                    ex.con = False
+                    ex.state = _ACKED
                     ex.out.empty(_ACK, ex.mid)
                     self._set_due(ex)
-                    self._note(ex, _ACKED)
+                    self._note(ex.message, _EMPTY_ACK)
         left = self._safe.sweep(now)
-        if (self._unsafe.sweep(now) or left) and not self.armed:
-            self._arm_at(ticks_add(now, _HOUR_MS))
-
-    # Events and transmission
+        if self._unsafe.sweep(now) or left:
+            self._arm(ticks_add(now, _HOUR_MS))
 
     def poll_event(self):
         """Returns the next event, or 0. Allocates: nothing."""
         event = self._event
         if event:
             self._event = 0
-            return event
-        if self._ended:
+        elif self._ended:
             for ex in self.exchanges:
                 state = ex.state
                 if state == _TIMED_OUT or state == _WAS_RESET:
                     self._ended -= 1
-                    ex.state = _ANSWERED
+                    ex.state = _ENDED
                     self.exchange = ex
                     return _TIMEOUT if state == _TIMED_OUT else _RESET
-        return 0
+        return event
 
     # Answering requests: while the event REQUEST is handled
 
@@ -300,56 +318,69 @@ class Endpoint(Transmission):
         """
         rx = self.rx
         out = self._scratch
+        if self._finish(rx, out):
+            ex = self._take()
+            if ex is not None:  # the scratch and the slot change places
+                i = 0
+                while self._pool[i] is not ex.out:
+                    i += 1
+                self._pool[i] = out
+                out.held = True
+                self._scratch = ex.out
+                self._scratch.held = False
+                ex.out = out
+                ex.peer = rx.peer
+                ex.transport = rx.transport
+                self._send_separate(now, ex)
+                self._empty(_ACK, rx.mid, rx.peer, rx.transport)
+                return
+            self.counts[_N_NOT_KEPT] += 1
+        if out.end:
+            self._send_scratch(rx.peer, rx.transport)
+
+    def _finish(self, rx, out):
+        """Finish the response to rx in out, as NON or ACK, and note it for repeats.
+
+        Returns True where it is too long to be kept. out.end is 0 where nothing is to be sent: to a group's request
+        only success is answered (RFC 7252 8.2).
+        """
         if rx.kind == _NON:
             if rx.multicast and out.code > 95:
-                return  # RFC 7252 8.2: a group's member that has nothing to say is silent
-            out.finish(_NON, self._next_mid())
-        else:
-            out.finish(_ACK, rx.mid)
-            if rx.code != 1 and rx.code != 5 and not self._unsafe.keep(rx.record, out):
-                self._unsafe.answers[rx.record] = _ACKED
-                ex = self._take()
-                if ex is not None:  # the scratch and the slot change places
-                    pool = self._pool
-                    i = 0
-                    while pool[i] is not ex.out:
-                        i += 1
-                    pool[i] = out
-                    self._scratch = ex.out
-                    self._scratch.held = False
-                    out.held = True
-                    ex.out = out
-                    ex.peer = rx.peer
-                    ex.transport = rx.transport
-                    self._send_separate(now, ex)
-                    self._empty(_ACK, rx.mid, rx.peer, rx.transport)
-                    return
-                self.counters.not_kept += 1
-        self._send_scratch(rx.peer, rx.transport)
+                out.end = 0
+            else:
+                out.finish(_NON, self._new_mid(None))
+            return False
+        out.finish(_ACK, rx.mid)
+        if rx.code == 1 or rx.code == 5:
+            self._note(rx, _NOTHING)
+        elif self._unsafe.owns(rx.record, rx.peer, rx.mid) and not self._unsafe.keep(rx.record, out):
+            self._note(rx, _EMPTY_ACK)
+            return True
+        return False
 
-    def reject(self):
-        """Refuse rx as something we lack the context for: RST, or silence for a NON (RFC 7252 4.2, 4.3)."""
-        self._refuse()
+    def _note(self, rx, answer):
+        ring = self._safe if rx.code == 1 or rx.code == 5 else self._unsafe
+        if ring.owns(rx.record, rx.peer, rx.mid):
+            ring.answers[rx.record] = answer
 
     def defer(self, now, code):
-        """Hand rx to an async handler. Returns an Exchange (.rx the request's copy, .out the response, begun with
-        code), to be given to complete() or release(); or None when all async slots are taken.
+        """Hand rx to an async handler. Returns an Exchange (.message a copy of the request, .out the response, begun
+        with code), to be given to complete() or release(); or None when all async slots are taken.
         """
         for ex in self.handlers:
             if ex.state == _FREE:
-                rx = ex.rx = self.rx.copy()
+                rx = ex.message = self.rx.copy()
                 ex.state = _RUNNING
                 ex.peer = rx.peer
                 ex.transport = rx.transport
                 ex.mid = rx.mid
-                ex.con = rx.kind == _CON
                 ex.out.reset(code, rx.data, 4, rx.tkl)
-                self._note(ex, _IN_WORK)
-                if ex.con:
+                self._note(rx, _IN_WORK)
+                if rx.kind == _CON:
                     ex.deadline = ticks_add(now, _ACK_DELAY_MS)
-                    self._arm_at(ex.deadline)
+                    self._arm(ex.deadline)
                 return ex
-        self.counters.refused += 1
+        self.counts[_N_REFUSED] += 1
         return None
 
     def complete(self, now, ex):
@@ -358,30 +389,15 @@ class Endpoint(Transmission):
         Piggybacked while the ACK is owed, else as a separate CON (RFC 7252 5.2.2); as NON to a NON.
         Raises ValueError when the response does not fit mtu: then write a shorter one and call again.
         """
-        out = ex.out
-        rx = ex.rx
-        if rx.kind == _NON:
-            if rx.multicast and out.code > 95:
-                self._free(ex)
-                return
-            out.finish(_NON, self._next_mid())
+        rx = ex.message
+        if ex.state == _ACKED:
+            ex.out.finish(_ACK, rx.mid)
+            self._send_separate(now, ex)
+        elif self._finish(rx, ex.out):
+            self._empty(_ACK, rx.mid, rx.peer, rx.transport)
+            self._send_separate(now, ex)
+        elif ex.out.end:
+            ex.state = _ONCE
+            self._set_due(ex)
         else:
-            out.finish(_ACK, rx.mid)
-            if not ex.con:
-                self._send_separate(now, ex)
-                return
-            if rx.code == 1 or rx.code == 5:
-                self._note(ex, _NOTHING)
-            elif self._unsafe.owns(rx.record, rx.peer, rx.mid) and not self._unsafe.keep(rx.record, out):
-                self._note(ex, _ACKED)
-                self._empty(_ACK, rx.mid, rx.peer, rx.transport)
-                self._send_separate(now, ex)
-                return
-        ex.state = _ONCE
-        self._set_due(ex)
-
-    def _note(self, ex, answer):
-        rx = ex.rx
-        ring = self._safe if rx.code == 1 or rx.code == 5 else self._unsafe
-        if ring.owns(rx.record, rx.peer, rx.mid):
-            ring.answers[rx.record] = answer
+            self._free(ex)

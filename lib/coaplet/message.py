@@ -10,10 +10,10 @@
 import json as _json
 
 from .codes import BAD_REQUEST, CoapError
-from .port import MICROPYTHON, const
-from .wire import copy, copy_ascii, encode, find_option, move_up, option_table, parse_options
+from .port import const
+from .wire import TAKES_STR, copy, copy_ascii, encode, find_option, move_up, option_table, parse_options
 
-_HEADROOM = const(96)
+_HEADROOM = const(64)
 _HEAD = const(5)
 _VIEWS = const(32)  # memoryviews an Outgoing keeps: a slice costs 32 bytes, a kept one nothing
 
@@ -172,13 +172,12 @@ def _text(value):
 class Outgoing:
     """A message to be sent: its buffer, and the options that wait to be written into it.
 
-    mtu: the largest datagram in bytes; table, values: from option_table() and a list one longer, which Outgoings may
-    share as long as one is finished before the next is begun.
+    mtu: the largest datagram in bytes, of which the payload gets at most mtu - 64; table, values: from option_table()
+    and a list one longer, which Outgoings may share as long as one is finished before the next is begun.
     """
 
     def __init__(self, mtu, table, values):
-        self._mtu = mtu
-        self.buf = bytearray(_HEADROOM + mtu)
+        self.buf = bytearray(mtu)
         self._mv = memoryview(self.buf)
         self._views = {}
         self._table = table
@@ -226,8 +225,8 @@ class Outgoing:
         else:
             if isinstance(value, str):
                 value = value.encode()
-            if len(value) > self._mtu:
-                raise ValueError("option %d: more bytes than mtu=%d" % (number, self._mtu))
+            if len(value) > len(self.buf):
+                raise ValueError("option %d does not fit mtu=%d" % (number, len(self.buf)))
             self.add(number, value, 0, len(value))
 
     def add(self, number, value, offset, n):
@@ -252,8 +251,8 @@ class Outgoing:
         values[i + 1] = value
 
     def _room(self, n):
-        if self._size + n > self._mtu - 5:  # 4 bytes of header, one of marker
-            raise ValueError("a payload of %d bytes does not fit mtu=%d" % (self._size + n, self._mtu))
+        if _HEADROOM + self._size + n > len(self.buf):
+            raise ValueError("a payload of %d bytes does not fit mtu=%d" % (self._size + n, len(self.buf)))
 
     def write(self, data):
         """Append to the payload. data: str or bytes-like. Raises ValueError when it does not fit.
@@ -264,7 +263,7 @@ class Outgoing:
         self._room(n)
         pos = _HEADROOM + self._size
         if isinstance(data, str):
-            if not MICROPYTHON or copy_ascii(self.buf, pos, data, n) < 0:
+            if not TAKES_STR or copy_ascii(self.buf, pos, data, n) < 0:
                 data = data.encode()
                 n = len(data)
                 self._room(n)
@@ -320,7 +319,7 @@ class Outgoing:
         start = encode(buf, pos, table, self._values)
         end = _HEADROOM + size
         if start < 0:  # rare: the options need more than the headroom, and the payload makes way
-            need = 18 - _HEADROOM
+            need = 18 - _HEADROOM  # 12 for header and token, 5 an option beside its value, 1 for the marker
             k = _HEAD + 3 * table[1]
             while k > _HEAD:
                 k -= 3
@@ -331,8 +330,8 @@ class Outgoing:
                     buf[pos + need] = 0xFF
                 start = encode(buf, pos + need, table, self._values)
                 end += need
-        if start < 0 or end - start > self._mtu:
-            raise ValueError("the message does not fit mtu=%d" % self._mtu)
+        if start < 0:
+            raise ValueError("the message does not fit mtu=%d" % len(buf))
         self.start = start
         self.end = end
         return end - start

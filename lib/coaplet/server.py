@@ -165,7 +165,7 @@ class Server:
 
     async def _run(self, resource, ex):
         try:
-            await resource.handler(ex.rx, ex.out)
+            await resource.handler(ex.message, ex.out)
         except Exception as error:
             self._fail(resource, ex.out, error)
         except BaseException:  # the node is being stopped

@@ -5,12 +5,12 @@
 #   the scratch      whatever is sent once: piggybacked responses, NON, empty ACK, RST
 #   tx_slots         buffers that hold CONs of ours until they are acknowledged; a retransmission sends the same bytes
 #   exchanges        requests of ours that wait for an answer, separate responses that wait for their ACK
-#   async slots      an Exchange each with a buffer of its own, for a request that an async handler works on
-# Only what has been finished is due, and whoever is due is transmitted by poll_transmit() before anything else happens.
+#   handlers         async slots: an Exchange each with a buffer of its own, for a request that an async handler works on
+# Deadlines are not searched for: `deadline` is the earliest, or earlier than needed, which costs one idle wake.
 
-from .duplicates import Ring
-from .exchange import Counters, Exchange
-from .message import Message, Outgoing
+from .counters import Counters
+from .exchange import Exchange
+from .message import Outgoing
 from .port import const, getrandbits, ticks_add, ticks_diff
 from .wire import option_table
 
@@ -18,15 +18,22 @@ from .wire import option_table
 _FREE = const(0)
 _OPEN = const(1)
 _SENT = const(2)
-_WAITING = const(3)
-_ONCE = const(5)
-_TIMED_OUT = const(6)
-_WAS_RESET = const(7)
+_ANSWERING = const(3)
+_NON_SENT = const(4)
+_ONCE = const(8)
+_TIMED_OUT = const(9)
+_WAS_RESET = const(10)
 
 # Types (message.py)
 _CON = const(0)
 _NON = const(1)
-_ACK = const(2)
+
+# Counters (counters.py)
+_N_SENT = const(1)
+_N_RETRANSMISSIONS = const(4)
+_N_TIMEOUTS = const(10)
+_N_WAITS = const(14)
+_N_OVERWRITTEN = const(15)
 
 _HOUR_MS = const(3600000)
 _MAX_LATENCY_MS = const(100000)  # RFC 7252 4.8.2
@@ -35,20 +42,17 @@ _MAX_LATENCY_MS = const(100000)  # RFC 7252 4.8.2
 class Transmission:
     """What an endpoint sends, and when it sends it again.
 
-    mtu: largest datagram, bytes. tx_slots: CON messages in flight. exchanges: requests in flight. duplicates: requests
-    remembered, of safe and of unsafe methods each. replay_bytes: longest reply kept for a repeat of an unsafe request.
-    max_options: options of one message. nstart, ack_timeout_ms, ack_random_percent, max_retransmit: RFC 7252 4.8.
-    random(bits): the source of randomness.
+    mtu: largest datagram, bytes. tx_slots: CON messages in flight. exchanges: requests in flight. max_options: options
+    of one message. nstart, ack_timeout_ms, ack_random_percent, max_retransmit: RFC 7252 4.8. random(bits): the source
+    of randomness.
     """
 
     def __init__(
         self,
         mtu=1152,
         tx_slots=2,
-        exchanges=4,
-        duplicates=16,
-        replay_bytes=80,
-        max_options=24,
+        exchanges=3,
+        max_options=16,
         nstart=1,
         ack_timeout_ms=2000,
         ack_random_percent=50,
@@ -61,15 +65,14 @@ class Transmission:
         self.max_retransmit = max_retransmit
         self._jitter_ms = ack_timeout_ms * ack_random_percent // 100
         # RFC 7252 4.8.2
-        self.max_transmit_span_ms = (ack_timeout_ms + self._jitter_ms) * ((1 << max_retransmit) - 1)
-        self.max_transmit_wait_ms = (ack_timeout_ms + self._jitter_ms) * ((2 << max_retransmit) - 1)
+        longest = ack_timeout_ms + self._jitter_ms
+        self.max_transmit_span_ms = longest * ((1 << max_retransmit) - 1)
+        self.max_transmit_wait_ms = longest * ((2 << max_retransmit) - 1)
         self.non_lifetime_ms = self.max_transmit_span_ms + _MAX_LATENCY_MS
-        self.exchange_lifetime_ms = self.max_transmit_span_ms + 2 * _MAX_LATENCY_MS + ack_timeout_ms
+        self.exchange_lifetime_ms = self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms
 
         self._random = random
         self._mid = random(16)
-        self._max_options = max_options
-        self.rx = Message(max_options)
         self._table = option_table(max_options)
         self._values = [None] * (max_options + 1)
         self._scratch = Outgoing(mtu, self._table, self._values)
@@ -78,45 +81,58 @@ class Transmission:
         self._pool = [Outgoing(mtu, self._table, self._values) for _ in range(tx_slots)]
         self.exchanges = [Exchange() for _ in range(exchanges)]
         self.handlers = []
-        self._safe = Ring(duplicates, 0)
-        self._unsafe = Ring(duplicates, replay_bytes)
         self._due = 0  # exchanges that are due
         self._ended = 0  # exchanges with an event to be polled
-        self._event = 0
-        self._peer = None  # the last one: equal peers become the same object
         self.armed = False
         self.deadline = 0  # valid while armed
         self.freed = False  # set when a waiting caller may try open() again; the driver clears it
-        self._next = None
-        self.exchange = None
         self.tx_buf = None
         self.tx_peer = None
         self.rtt_ms = None
         self.counters = Counters()
+        self.counts = self.counters.counts
 
     def add_async_slots(self, n):
         """Make room for n async handlers at a time: a buffer of mtu and an option table each."""
+        capacity = self._table[0]
         for _ in range(n):
-            table = option_table(self._max_options)
-            self.handlers.append(Exchange(Outgoing(self.mtu, table, [None] * (self._max_options + 1))))
+            self.handlers.append(Exchange(Outgoing(self.mtu, option_table(capacity), [None] * (capacity + 1))))
+
+    # Requests of ours
 
     def open(self, peer, transport, confirmable=True):
         """Begin a request. Returns an Exchange whose `out` is to be written (reset() with its token first), or None:
         no slot is free or NSTART is reached, and the caller waits until `freed` is set. Allocates: nothing.
         """
-        n = 0
+        n = self.nstart
         for ex in self.exchanges:
-            if ex.outstanding and ex.peer == peer and ex.transport is transport:
-                n += 1
-        ex = self._take(confirmable) if n < self.nstart else None
-        if ex is None:
-            self.counters.waits += 1
-            return None
-        ex.peer = peer
-        ex.transport = transport
-        ex.request = True
-        ex.con = confirmable
-        return ex
+            if 0 < ex.state < 5 and ex.peer == peer and ex.transport is transport:  # outstanding (RFC 7252 4.7)
+                n -= 1
+        if n > 0:
+            ex = self._take(confirmable)
+            if ex is not None:
+                ex.peer = peer
+                ex.transport = transport
+                return ex
+        self.counts[_N_WAITS] += 1
+        return None
+
+    def _take(self, confirmable=True):
+        for ex in self.exchanges:
+            if ex.state == _FREE:
+                if not confirmable:
+                    ex.out = self._scratch
+                else:
+                    for out in self._pool:
+                        if not out.held:
+                            out.held = True
+                            ex.out = out
+                            break
+                    else:
+                        return None
+                ex.state = _OPEN
+                return ex
+        return None
 
     def send(self, now, ex, timeout_ms=None):
         """Send the request written into ex.out. RESPONSE, TIMEOUT or RESET will follow, unless it is released before.
@@ -125,24 +141,26 @@ class Transmission:
         exchange is free then. Allocates: nothing.
         """
         out = ex.out
-        mid = ex.mid = self._next_mid()
+        con = out.held
         if timeout_ms is None:
             timeout_ms = self.max_transmit_wait_ms
+        mid = self._new_mid(ex)
         if out.code == 0:
             out.empty(_CON, mid)
         else:
             try:
-                out.finish(_CON if ex.con else _NON, mid)
+                out.finish(_CON if con else _NON, mid)
             except ValueError:
                 self._free(ex)
                 raise
-        if ex.con:
-            self._start(now, ex, timeout_ms)
+        if con:
+            self._start(now, ex, _SENT, timeout_ms)
         else:
             ex.out = None
-            ex.state = _WAITING
+            ex.state = _NON_SENT
+            ex.first = now
             ex.deadline = ex.expires = ticks_add(now, timeout_ms)
-            self._arm_at(ex.deadline)
+            self._arm(ex.deadline)
             self._send_scratch(ex.peer, ex.transport)
 
     def release(self, ex):
@@ -153,17 +171,33 @@ class Transmission:
             self._free(ex)
 
     def _send_separate(self, now, ex):
-        """Turn the finished ACK in ex.out into a CON of our own and send that."""
-        mid = ex.mid = self._next_mid()
-        out = ex.out
-        buf = out.buf
-        pos = out.start
+        """Turn the finished ACK in ex.out into a CON of our own and send that (RFC 7252 5.2.2)."""
+        mid = self._new_mid(ex)
+        buf = ex.out.buf
+        pos = ex.out.start
         buf[pos] &= 0xCF
         buf[pos + 2] = mid >> 8
         buf[pos + 3] = mid & 0xFF
-        ex.request = False
-        ex.con = True
-        self._start(now, ex, self.max_transmit_wait_ms)
+        self._start(now, ex, _ANSWERING, self.max_transmit_wait_ms)
+
+    def _start(self, now, ex, state, timeout_ms):
+        """Begin the transmission of a CON (RFC 7252 4.2)."""
+        ex.state = state
+        ex.retries = 0
+        ex.first = now
+        ex.expires = ticks_add(now, timeout_ms)
+        ex.timeout_ms = self.ack_timeout_ms + (self._jitter_ms * self._random(8) >> 8)
+        ex.deadline = ticks_add(now, min(ex.timeout_ms, timeout_ms))
+        self._arm(ex.deadline)
+        self._set_due(ex)
+
+    def _new_mid(self, ex):
+        mid = self._mid = (self._mid + 1) & 0xFFFF
+        if ex is not None:
+            ex.mid = mid
+        return mid
+
+    # Time
 
     def poll_timeout(self, now):
         """Returns the ms until handle_timeout() wants to be called, 0 to an hour, or -1 for never."""
@@ -172,48 +206,63 @@ class Transmission:
         ms = ticks_diff(self.deadline, now)
         return 0 if ms < 0 else ms if ms < _HOUR_MS else _HOUR_MS
 
-    def _arm_at(self, deadline):
+    def _arm(self, deadline):
         if not self.armed or ticks_diff(deadline, self.deadline) < 0:
             self.armed = True
             self.deadline = deadline
 
     def _expire(self, now, ex):
-        if ticks_diff(ex.deadline, now) > 0:
-            self._arm_at(ex.deadline)
-            return
-        late = ticks_diff(ex.expires, now) <= 0
-        if (
-            ex.state == _SENT
-            and ex.retries < self.max_retransmit
-            and not late
-            # who slept too long misses the opportunity (RFC 7252 4.2)
-            and ticks_diff(now, ex.first) <= self.max_transmit_span_ms
-        ):
+        """Look at an exchange that has a deadline: retransmit, give up, or let it wait on."""
+        if ticks_diff(ex.deadline, now) <= 0:
+            if (
+                ex.state > _ANSWERING
+                or ex.retries == self.max_retransmit
+                or ticks_diff(ex.expires, now) <= 0
+                # who slept too long misses the opportunity (RFC 7252 4.2)
+                or ticks_diff(now, ex.first) > self.max_transmit_span_ms
+            ):
+                self.counts[_N_TIMEOUTS] += 1
+                if ex.state == _ANSWERING:
+                    self._free(ex)
+                else:
+                    self._end(ex, _TIMED_OUT)
+                return
             ex.retries += 1
-            self.counters.retransmissions += 1
+            self.counts[_N_RETRANSMISSIONS] += 1
             ex.timeout_ms *= 2
             ex.deadline = ticks_add(now, ex.timeout_ms)
             if ticks_diff(ex.expires, ex.deadline) < 0:
                 ex.deadline = ex.expires
-            self._arm_at(ex.deadline)
             self._set_due(ex)
-            return
-        self.counters.timeouts += 1
-        if ex.request:
-            self._end(ex, _TIMED_OUT)
-        else:
-            self._free(ex)
+        self._arm(ex.deadline)
 
-    def _start(self, now, ex, timeout_ms):
-        """Begin the transmission of a CON (RFC 7252 4.2)."""
-        ex.state = _SENT
-        ex.retries = 0
-        ex.first = now
-        ex.expires = ticks_add(now, timeout_ms)
-        ex.timeout_ms = self.ack_timeout_ms + (self._jitter_ms * self._random(8) >> 8)
-        ex.deadline = ticks_add(now, min(ex.timeout_ms, timeout_ms))
-        self._arm_at(ex.deadline)
-        self._set_due(ex)
+    def _note_rtt(self, now, ex):
+        if ex.retries == 0:
+            rtt = ticks_diff(now, ex.first)
+            self.rtt_ms = rtt if self.rtt_ms is None else (7 * self.rtt_ms + rtt) // 8
+
+    def _end(self, ex, state):
+        self._return_out(ex)
+        ex.state = state
+        self._ended += 1
+
+    def _free(self, ex):
+        self._return_out(ex)
+        ex.state = _FREE
+        ex.peer = ex.transport = ex.message = None
+
+    def _return_out(self, ex):
+        """Whatever ex waited for has come or will not: its buffer and its place under NSTART are free."""
+        if ex.due:
+            ex.due = False
+            self._due -= 1
+        out = ex.out
+        if out is not None and out.held:
+            out.held = False
+            ex.out = None
+        self.freed = True
+
+    # Transmitting
 
     def poll_transmit(self, transport):
         """Returns the length of a datagram for this transport in tx_buf, to be sent to tx_peer now, or 0.
@@ -224,94 +273,40 @@ class Transmission:
             self._ready = None
             self.tx_peer = self._ready_peer
             out = self._scratch
-        elif self._due and self._next_due(transport):
-            ex = self._next
-            self._undue(ex)
+        else:
+            ex = self._next_due(transport) if self._due else None
+            if ex is None:
+                return 0
+            ex.due = False
+            self._due -= 1
             self.tx_peer = ex.peer
             out = ex.out
             if ex.state == _ONCE:
                 self._free(ex)
-        else:
-            return 0
-        self.counters.sent += 1
+        self.counts[_N_SENT] += 1
         self.tx_buf = out.view()
         return out.end - out.start
 
     def _next_due(self, transport):
         for ex in self.exchanges:
             if ex.due and ex.transport is transport:
-                self._next = ex
-                return True
+                return ex
         for ex in self.handlers:
             if ex.due and ex.transport is transport:
-                self._next = ex
-                return True
-        return False
+                return ex
+        return None
 
     def _set_due(self, ex):
         if not ex.due:
             ex.due = True
             self._due += 1
 
-    def _undue(self, ex):
-        if ex.due:
-            ex.due = False
-            self._due -= 1
-
     def _send_scratch(self, peer, transport):
         if self._ready is not None:
-            self.counters.overwritten += 1
+            self.counts[_N_OVERWRITTEN] += 1
         self._ready = transport
         self._ready_peer = peer
 
     def _empty(self, kind, mid, peer, transport):
         self._scratch.empty(kind, mid)
         self._send_scratch(peer, transport)
-
-    def _take(self, confirmable=True):
-        for ex in self.exchanges:
-            if ex.state == _FREE:
-                if confirmable:
-                    for out in self._pool:
-                        if not out.held:
-                            out.held = True
-                            ex.out = out
-                            break
-                    else:
-                        return None
-                else:
-                    ex.out = self._scratch
-                ex.state = _OPEN
-                ex.outstanding = True
-                return ex
-        return None
-
-    def _end(self, ex, state):
-        self._undue(ex)
-        self._return_out(ex)
-        ex.state = state
-        self._ended += 1
-
-    def _free(self, ex):
-        self._undue(ex)
-        self._return_out(ex)
-        ex.state = _FREE
-        ex.rx = ex.peer = ex.transport = ex.result = None
-        self.freed = True
-
-    def _return_out(self, ex):
-        """Whatever ex waited for has come or will not: its buffer and its place under NSTART are free."""
-        ex.outstanding = False
-        if ex.own is None and ex.out is not None:
-            ex.out.held = False
-            ex.out = None
-        self.freed = True
-
-    def _note_rtt(self, now, ex):
-        if ex.con and ex.retries == 0:
-            rtt = ticks_diff(now, ex.first)
-            self.rtt_ms = rtt if self.rtt_ms is None else (7 * self.rtt_ms + rtt) // 8
-
-    def _next_mid(self):
-        mid = self._mid = (self._mid + 1) & 0xFFFF
-        return mid

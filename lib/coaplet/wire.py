@@ -293,6 +293,10 @@ def copy_ascii(dst: ptr8, pos: int, src: ptr8, n: int) -> int:
     return n
 
 
+# Whether copy_ascii may be given a str: viper sees the UTF-8 bytes behind it, bytecode characters
+TAKES_STR = MICROPYTHON and type(copy_ascii) is not type(option_table)
+
+
 @micropython.viper
 def move_up(buf: ptr8, pos: int, n: int, distance: int):
     """Move the n bytes at buf[pos:] up by `distance`; the two places may overlap. Allocates: nothing."""

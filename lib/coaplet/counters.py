@@ -1,0 +1,36 @@
+# What happened so far, as ints that only grow: an array inside, attributes for whoever reads them.
+#
+#   received      datagrams                             sent             datagrams
+#   requests      that were handed up                   responses        that were handed up
+#   retransmissions                                     duplicates       messages that had been seen before
+#   ignored       too short, or another version         malformed        format errors
+#   unexpected    ACK, RST or response to nothing of ours
+#   oversized     datagrams larger than mtu             timeouts         messages of ours that got no answer
+#   resets        messages of ours answered with RST    refused          async requests while no slot was free
+#   not_kept      replies that a repeat will not get    waits            callers that waited for a slot or NSTART
+#   overwritten   replies that no transport fetched     send_errors      datagrams that a transport did not take
+#   faults        exceptions of ours or of a transport's, caught by the driver
+
+from array import array
+
+NAMES = (
+    "received,sent,requests,responses,retransmissions,duplicates,ignored,malformed,unexpected,oversized,timeouts,"
+    "resets,refused,not_kept,waits,overwritten,send_errors,faults"
+)
+
+
+class Counters:
+    """Reads counts by name: counters.requests. counts: the array that those who count use."""
+
+    def __init__(self):
+        self.counts = array("l", [0] * 18)
+
+    def __getattr__(self, name):
+        try:
+            return self.counts[NAMES.split(",").index(name)]
+        except ValueError:
+            raise AttributeError(name)
+
+    def as_dict(self):
+        """All counters as a dict of name to int."""
+        return dict(zip(NAMES.split(","), self.counts))
