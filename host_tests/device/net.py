@@ -53,13 +53,13 @@ class Host:
 
     def serve(self, path, handler, methods="GET", async_slots=2, options=(), ct=None):
         if self.server is None:
-            self.server = Server(self.endpoint, self._spawn, self._complete, async_slots)
+            self.server = Server(self.endpoint, self, async_slots)
         self.server.add(path, handler, methods, ct, options, "")
 
-    def _spawn(self, coroutine, ex):
+    def spawn(self, coroutine, ex):
         self.tasks.append((coroutine, ex))
 
-    def _complete(self, ex):
+    def complete(self, ex):
         self.endpoint.complete(self.network.now, ex)
 
     def finish_task(self):

@@ -27,14 +27,12 @@ class Node(Driver):
         self._timer = None
         self._wake_at = None  # the tick that the timer waits for
         self._in_timer = False
-        self._slot = None  # Event: set when a caller that waits for a slot may try again
-        self._waiting = 0
+        self._waiters = []  # an Event for each caller that waits for a slot
 
     async def start(self):
         """Open the sockets and begin to serve. Raises OSError, for instance when the port is taken."""
         if self._running:
             raise RuntimeError("the node runs already")
-        self._slot = None
         for ex in self.endpoint.exchanges:
             ex.waiter = None
         self._open()
@@ -53,14 +51,16 @@ class Node(Driver):
             task.cancel()
         self._tasks = []
         for ex in self.endpoint.handlers:
-            if ex.waiter is not None:
-                ex.waiter.cancel()
+            if ex.state:
+                if ex.waiter is not asyncio.current_task():
+                    ex.waiter.cancel()
+                self.endpoint.release(ex)
         for ex in self.endpoint.exchanges:
             if ex.message is None and ex.waiter is not None:
                 ex.message = CoapError(0, "the node was stopped")
                 ex.waiter.set()
-        if self._slot is not None:
-            self._slot.set()
+        for event in self._waiters:
+            event.set()
         self._close()
         await asyncio.sleep(0)
 
@@ -90,19 +90,18 @@ class Node(Driver):
 
     async def wait_for_slot(self, timeout_ms):
         """Wait until a slot may be free. Returns False after timeout_ms."""
-        if self._slot is None:
-            self._slot = asyncio.Event()
-        self._waiting += 1
+        event = asyncio.Event()
+        self._waiters.append(event)
         try:
             if timeout_ms is None:
-                await self._slot.wait()
+                await event.wait()
             else:
-                await asyncio.wait_for(self._slot.wait(), timeout_ms / 1000)
+                await asyncio.wait_for(event.wait(), timeout_ms / 1000)
             return True
         except asyncio.TimeoutError:
             return False
         finally:
-            self._waiting -= 1
+            self._waiters.remove(event)
 
     def send(self, ex, timeout_ms):
         if ex.waiter is None:
@@ -115,7 +114,7 @@ class Node(Driver):
     def _wake(self, ex):
         ex.waiter.set()
 
-    def _spawn(self, coroutine, ex):
+    def spawn(self, coroutine, ex):
         ex.waiter = asyncio.create_task(coroutine)
 
     def _arm(self):
@@ -123,9 +122,8 @@ class Node(Driver):
         endpoint = self.endpoint
         if endpoint.freed:
             endpoint.freed = False
-            if self._waiting:
-                self._slot.set()
-                self._slot.clear()
+            for event in self._waiters:
+                event.set()
         if endpoint.armed and self._running and not self._in_timer:
             if self._wake_at is None or ticks_diff(endpoint.deadline, self._wake_at) < 0:
                 self._move_timer()

@@ -150,7 +150,7 @@ def settle(endpoint, event):
     """Note how an exchange ended, for whoever waits for it."""
     ex = endpoint.exchange
     if event == RESPONSE:
-        ex.message = endpoint.rx.copy()
+        ex.message = endpoint.take_rx()
     else:
         where = ex.transport.format(ex.peer)
         if event == TIMEOUT:

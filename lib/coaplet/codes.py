@@ -1,60 +1,31 @@
 # The numbers of CoAP's registries that this library knows, and the errors that carry them.
-
-# Types (RFC 7252 3)
-CON = 0
-NON = 1
-ACK = 2
-RST = 3
+#
+# A name is the registry's in capitals, coaplet.NOT_FOUND or coaplet.MAX_AGE, and is looked up when it is asked for: as
+# constants they would cost a board 40 bytes each.
 
 # Methods and response codes: class << 5 | detail (RFC 7252 12.1, RFC 8132 6, RFC 7959 6, RFC 8516 6)
-GET = 1
-POST = 2
-PUT = 3
-DELETE = 4
-FETCH = 5
-PATCH = 6
-IPATCH = 7
-CREATED = 65
-DELETED = 66
-VALID = 67
-CHANGED = 68
-CONTENT = 69
-CONTINUE = 95
-BAD_REQUEST = 128
-UNAUTHORIZED = 129
-BAD_OPTION = 130
-FORBIDDEN = 131
-NOT_FOUND = 132
-METHOD_NOT_ALLOWED = 133
-NOT_ACCEPTABLE = 134
-PRECONDITION_FAILED = 140
-TOO_LARGE = 141
-UNSUPPORTED_FORMAT = 143
-TOO_MANY_REQUESTS = 157
-INTERNAL = 160
-NOT_IMPLEMENTED = 161
-BAD_GATEWAY = 162
-UNAVAILABLE = 163
-GATEWAY_TIMEOUT = 164
-NO_PROXYING = 165
-
-# Options (RFC 7252 5.10)
-URI_HOST = 3
-ETAG = 4
-URI_PORT = 7
-URI_PATH = 11
-CONTENT_FORMAT = 12
-MAX_AGE = 14
-URI_QUERY = 15
-ACCEPT = 17
-SIZE1 = 60
-
-_NAMES = (
-    "128 Bad Request,129 Unauthorized,130 Bad Option,131 Forbidden,132 Not Found,133 Method Not Allowed,"
+CODES = (
+    "1 GET,2 POST,3 PUT,4 DELETE,5 FETCH,6 PATCH,7 IPATCH,65 Created,66 Deleted,67 Valid,68 Changed,69 Content,"
+    "95 Continue,128 Bad Request,129 Unauthorized,130 Bad Option,131 Forbidden,132 Not Found,133 Method Not Allowed,"
     "134 Not Acceptable,136 Request Entity Incomplete,140 Precondition Failed,141 Request Entity Too Large,"
     "143 Unsupported Content-Format,157 Too Many Requests,160 Internal Server Error,161 Not Implemented,"
     "162 Bad Gateway,163 Service Unavailable,164 Gateway Timeout,165 Proxying Not Supported,"
 )
+# Options (RFC 7252 5.10)
+OPTIONS = (
+    "1 If-Match,3 Uri-Host,4 ETag,5 If-None-Match,6 Observe,7 Uri-Port,8 Location-Path,11 Uri-Path,12 Content-Format,"
+    "14 Max-Age,15 Uri-Query,17 Accept,20 Location-Query,35 Proxy-Uri,39 Proxy-Scheme,60 Size1,"
+)
+
+
+def __getattr__(name):
+    if name == name.upper():
+        for table in CODES, OPTIONS:
+            at = table.upper().replace("-", " ").find(" " + name.replace("_", " ") + ",")
+            start = table.rfind(",", 0, at) + 1
+            if at > 0 and table[start:at].isdigit():
+                return int(table[start:at])
+    raise AttributeError(name)
 
 
 def code_text(code):
@@ -65,8 +36,9 @@ def code_text(code):
 class CoapError(Exception):
     """A request that did not succeed.
 
-    code: the response code (NOT_FOUND, ...), or 0 where there was no response. A handler that raises it answers with
-    the code and, as diagnostic payload (RFC 7252 5.5.2), the text. reply: the response as a client got it, or None.
+    code: the response code (coaplet.NOT_FOUND, ...), or 0 where there was no response. A handler that raises it
+    answers with the code and, as diagnostic payload (RFC 7252 5.5.2), the text. reply: the response as a client got
+    it, or None.
     """
 
     def __init__(self, code, text="", reply=None):
@@ -78,8 +50,8 @@ class CoapError(Exception):
     def __str__(self):
         if not self.code:
             return self.text
-        at = _NAMES.find("%d " % self.code)
-        name = code_text(self.code) + (_NAMES[at + 3 : _NAMES.find(",", at)] if at >= 0 else "")
+        at = CODES.find("%d " % self.code)
+        name = code_text(self.code) + (CODES[at + 3 : CODES.find(",", at)] if at >= 0 else "")
         return name + ": " + self.text if self.text else name
 
 

@@ -68,7 +68,7 @@ class Driver:
         if self.server is None:
             from .server import Server
 
-            self.server = Server(self.endpoint, self._spawn, self._complete, self._async_slots)
+            self.server = Server(self.endpoint, self, self._async_slots)
         try:
             from .linkformat import link_attributes
 
@@ -142,7 +142,10 @@ class Driver:
 
         self._wake(settle(self.endpoint, event))
 
-    def _complete(self, ex):
+    def complete(self, ex):
+        """Send what an async handler has written."""
+        if not self._running:
+            return
         now = self.now()
         self.endpoint.complete(now, ex)
         self._follow(now)
@@ -165,7 +168,7 @@ class Driver:
     def _remote(self, uri):
         """Make the Remote of a URI, on a transport that reaches it. Returns it and the transport, if that is new."""
         from .client import Remote
-        from .port import resolve
+        from .port import AF_INET, resolve
         from .udp import Udp
 
         scheme, host, port, rest = split(uri)
@@ -179,7 +182,7 @@ class Driver:
             if isinstance(transport, Udp) and transport.family == family:
                 break
         else:
-            new = transport = self._udp("::" if ":" in host else "0.0.0.0", 0)
+            new = transport = self._udp("0.0.0.0" if family == AF_INET else "::", 0)
             transport.open()
             self._transports.append(transport)
         name = None if is_address(host) else host.encode()

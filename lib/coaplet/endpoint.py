@@ -363,13 +363,21 @@ class Endpoint(Transmission):
         if ring.owns(rx.record, rx.peer, rx.mid):
             ring.answers[rx.record] = answer
 
+    def take_rx(self):
+        """Give rx away, to whoever needs it for longer than its event. Allocates: another Message."""
+        rx = self.rx
+        if not isinstance(rx.data, bytes):  # somebody's buffer, which will be written again
+            rx.data = bytes(memoryview(rx.data)[: rx.end])
+        self.rx = Message(rx.table[0])
+        return rx
+
     def defer(self, now, code):
-        """Hand rx to an async handler. Returns an Exchange (.message a copy of the request, .out the response, begun
+        """Hand rx to an async handler. Returns an Exchange (.message the request, .out the response, begun
         with code), to be given to complete() or release(); or None when all async slots are taken.
         """
         for ex in self.handlers:
             if ex.state == _FREE:
-                rx = ex.message = self.rx.copy()
+                rx = ex.message = self.take_rx()
                 ex.state = _RUNNING
                 ex.peer = rx.peer
                 ex.transport = rx.transport

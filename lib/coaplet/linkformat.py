@@ -27,7 +27,7 @@ def core(server):
 
     def handler(request, response):
         comma = ""
-        for resource in server.resources():
+        for resource in server.resources:
             if resource.attributes is not None and not resource.below:
                 response.write(comma)
                 response.write("</")

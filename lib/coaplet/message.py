@@ -9,9 +9,15 @@
 
 import json as _json
 
-from .codes import BAD_REQUEST, CoapError
+from .codes import CoapError
 from .port import const
-from .wire import TAKES_STR, copy, copy_ascii, encode, find_option, move_up, option_table, parse_options
+from .wire import TAKES_STR, copy, copy_ascii, encode, find_option, move_up, option_table
+
+# Types (RFC 7252 3)
+CON = 0
+NON = 1
+ACK = 2
+RST = 3
 
 _HEADROOM = const(64)
 _HEAD = const(5)
@@ -21,8 +27,7 @@ _VIEWS = const(32)  # memoryviews an Outgoing keeps: a slice costs 32 bytes, a k
 class Message:
     """A received message. Its bytes are read where they lie; nothing is copied before it is asked for.
 
-    In a plain handler it is valid until the handler returns. In an async handler, and as a client's reply, it is a
-    copy of its own. code: method or response code; peer and transport: where it came from, opaque.
+    In a plain handler it is valid until the handler returns; an async handler's and a client's are theirs. code: method or response code; peer and transport: where it came from, opaque.
     """
 
     def __init__(self, capacity):
@@ -37,33 +42,7 @@ class Message:
         self.multicast = False
         self.truncated = False  # the datagram was larger than mtu: the payload is not whole
         self.record = 0  # the endpoint's: where its duplicates are noted
-        self.table = option_table(capacity) if capacity else None
-
-    def copy(self):
-        """Make a copy that outlives the datagram. Allocates: the copy; its option table when first asked for."""
-        other = Message(0)
-        data = self.data
-        other.data = data if isinstance(data, bytes) else bytes(memoryview(data)[: self.end])
-        other.end = self.end
-        other.code = self.code
-        other.kind = self.kind
-        other.mid = self.mid
-        other.tkl = self.tkl
-        other.peer = self.peer
-        other.transport = self.transport
-        other.multicast = self.multicast
-        other.truncated = self.truncated
-        other.record = self.record
-        other._count = self.table[1] if self.table else 0
-        return other
-
-    def _options(self):
-        table = self.table
-        if table is None:
-            table = self.table = option_table(self._count)
-            if self.end > 4:
-                parse_options(self.data, 4 + self.tkl, self.end, table)
-        return table
+        self.table = option_table(capacity)
 
     @property
     def method(self):
@@ -73,19 +52,19 @@ class Message:
     @property
     def payload(self):
         """The payload as bytes. Allocates them; copy_into() does not."""
-        return bytes(self.data[self._options()[2] : self.end])
+        return bytes(self.data[self.table[2] : self.end])
 
     @property
     def payload_size(self):
         """Bytes of payload. Allocates: nothing."""
-        return self.end - self._options()[2]
+        return self.end - self.table[2]
 
     def copy_into(self, buf, pos=0):
         """Copy the payload to buf[pos:] (bytearray). Returns its length in bytes.
 
         Raises ValueError when buf is too short. Allocates: nothing.
         """
-        start = self._options()[2]
+        start = self.table[2]
         n = self.end - start
         if pos + n > len(buf):
             raise ValueError("the payload has %d bytes: too many for the buffer" % n)
@@ -93,22 +72,22 @@ class Message:
         return n
 
     def text(self):
-        """The payload as str. Raises CoapError BAD_REQUEST when it is not UTF-8."""
+        """The payload as str. Raises CoapError 4.00 when it is not UTF-8."""
         try:
             return self.payload.decode()
         except (UnicodeError, ValueError):
-            raise CoapError(BAD_REQUEST, "the payload is not UTF-8")
+            raise CoapError(128, "the payload is not UTF-8")
 
     def json(self):
-        """The payload's JSON as an object. Raises CoapError BAD_REQUEST when it is none."""
+        """The payload's JSON as an object. Raises CoapError 4.00 when it is none."""
         try:
             return _json.loads(self.text())
         except (ValueError, RuntimeError):  # RuntimeError: nested too deep
-            raise CoapError(BAD_REQUEST, "the payload is not JSON")
+            raise CoapError(128, "the payload is not JSON")
 
     def option(self, number):
         """The value of an option as bytes (the first one, if repeated), or None. Allocates the bytes."""
-        table = self._options()
+        table = self.table
         k = find_option(table, number, _HEAD)
         if not k:
             return None
@@ -116,7 +95,7 @@ class Message:
 
     def options(self, number):
         """All values of a repeatable option as a list of bytes."""
-        table = self._options()
+        table = self.table
         values = []
         k = find_option(table, number, _HEAD)
         while k:
@@ -129,7 +108,7 @@ class Message:
 
         Allocates: nothing below 2**30.
         """
-        table = self._options()
+        table = self.table
         k = find_option(table, number, _HEAD)
         if not k or table[k + 2] > 4:
             return default
@@ -318,18 +297,12 @@ class Outgoing:
             buf[pos] = 0xFF
         start = encode(buf, pos, table, self._values)
         end = _HEADROOM + size
-        if start < 0:  # rare: the options need more than the headroom, and the payload makes way
-            need = 18 - _HEADROOM  # 12 for header and token, 5 an option beside its value, 1 for the marker
-            k = _HEAD + 3 * table[1]
-            while k > _HEAD:
-                k -= 3
-                need += 5 + table[k + 2]
-            if end + need <= len(buf):
-                if size:
-                    move_up(buf, _HEADROOM, size, need)
-                    buf[pos + need] = 0xFF
-                start = encode(buf, pos + need, table, self._values)
-                end += need
+        if start < 0 and end < len(buf):  # rare: the options need more than the headroom, and the payload makes way
+            distance = len(buf) - end
+            if size:
+                move_up(buf, pos, size + 1, distance)
+            start = encode(buf, pos + distance, table, self._values)
+            end += distance
         if start < 0:
             raise ValueError("the message does not fit mtu=%d" % len(buf))
         self.start = start

@@ -3,6 +3,7 @@
 import select
 
 from .driver import Driver
+from .port import MICROPYTHON
 
 
 class Loop(Driver):
@@ -21,7 +22,6 @@ class Loop(Driver):
         """Open the sockets. Raises OSError."""
         self._open()
         self._poller = select.poll()
-        self._by_pollable = {}
         for transport in self._transports:
             self._register(transport)
 
@@ -69,34 +69,21 @@ class Loop(Driver):
 
     def _register(self, transport):
         self._poller.register(transport.pollable, select.POLLIN)
-        self._by_pollable[self._key(transport.pollable)] = transport
 
-    if hasattr(select.poll(), "ipoll"):
-
-        def _key(self, pollable):
-            return id(pollable)
-
-        def _wait(self, ms):
-            found = False
-            for ready in self._poller.ipoll(ms):
-                transport = self._by_pollable[id(ready[0])]
-                self._receive(transport)
-                found = True
-                if transport.pollable is not ready[0]:  # it was reopened
-                    self._poller.unregister(ready[0])
-                    self._register(transport)
-            return found
-
-    else:
-
-        def _key(self, pollable):
-            return pollable.fileno()
-
-        def _wait(self, ms):
-            found = self._poller.poll(ms)
-            for fd, _ in found:
-                self._receive(self._by_pollable[fd])
-            return bool(found)
+    def _wait(self, ms):
+        found = False
+        # MicroPython's ipoll gives the object and allocates nothing, CPython's poll the file's number
+        for ready in self._poller.ipoll(ms) if MICROPYTHON else self._poller.poll(ms):
+            for transport in self._transports:
+                pollable = transport.pollable
+                if ready[0] is pollable or not MICROPYTHON and ready[0] == pollable.fileno():
+                    self._receive(transport)
+                    found = True
+                    if transport.pollable is not pollable:  # it was reopened
+                        self._poller.unregister(pollable)
+                        self._register(transport)
+                    break
+        return found
 
     # For client.Remote
 
@@ -115,7 +102,7 @@ class Loop(Driver):
     def _arm(self):
         pass
 
-    def _spawn(self, coroutine, ex):
+    def spawn(self, coroutine, ex):
         coroutine.close()
         self.endpoint.release(ex)
         raise RuntimeError("async handlers need coaplet.Node")

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from socket import AF_INET as AF_INET
 
 MICROPYTHON = sys.implementation.name == "micropython"
 

@@ -40,23 +40,21 @@ class Resource:
         self.below = path.endswith("/*")
         self.key = path_key(path[:-2] if self.below else path)
         self.size = len(self.key)
-        self.next = None
 
 
 class Server:
     """Finds the resource of each request and calls its handler.
 
-    spawn(coroutine, exchange): starts an async handler's task; complete(exchange): called when it is done.
+    driver: starts an async handler's task, spawn(coroutine, exchange), and sends what it wrote, complete(exchange).
     on_error(resource, exception): called when a handler fails; prints a line unless replaced.
     """
 
-    def __init__(self, endpoint, spawn, complete, async_slots):
+    def __init__(self, endpoint, driver, async_slots):
         self._endpoint = endpoint
-        self._spawn = spawn
-        self._complete = complete
+        self._driver = driver
         self._async_slots = async_slots
+        self.resources = []  # in order of their paths
         self._by_hash = {}
-        self._below = []
         self.on_error = print_error
         try:
             from .linkformat import core
@@ -65,49 +63,51 @@ class Server:
         except ImportError:
             pass  # a build without discovery
 
-    def resources(self):
-        """All resources, as a list in order of their paths."""
-        found = list(self._below)
-        for resource in self._by_hash.values():
-            while resource is not None:
-                found.append(resource)
-                resource = resource.next
-        found.sort(key=lambda resource: resource.path)
-        return found
-
     def add(self, path, handler, methods, ct, options, attributes):
         """Serve a path with a handler; a path that is served already is replaced. Returns the Resource."""
-        self.remove(path)
         resource = Resource(path[1:] if path.startswith("/") else path, handler, methods, ct, options, attributes)
+        self.remove(path)
         if resource.is_async:
             self._make_async_slots()
-        if resource.below:
-            self._below.append(resource)
-            self._below.sort(key=lambda r: -r.size)
-        else:
-            at = path_hash(resource.key, resource.size)
-            resource.next = self._by_hash.get(at)
-            self._by_hash[at] = resource
+        self.resources.append(resource)
+        self.resources.sort(key=lambda resource: resource.path)
+        self._index()
         return resource
 
     def remove(self, path):
         """Serve a path no longer. Returns whether it was served."""
         path = path[1:] if path.startswith("/") else path
-        for resource in self.resources():
+        for resource in self.resources:
             if resource.path == path:
-                if resource.below:
-                    self._below.remove(resource)
-                    return True
-                at = path_hash(resource.key, resource.size)
-                chain = self._by_hash.pop(at)
-                while chain is not None:  # the others of that hash go back
-                    following = chain.next
-                    if chain is not resource:
-                        chain.next = self._by_hash.get(at)
-                        self._by_hash[at] = chain
-                    chain = following
+                self.resources.remove(resource)
+                self._index()
                 return True
         return False
+
+    def _index(self):
+        """Enter each resource under its path's hash, or where that is taken, 65536 higher."""
+        self._by_hash.clear()
+        for resource in self.resources:
+            at = path_hash(resource.key, resource.size)
+            while at in self._by_hash:
+                at += 65536
+            if not resource.below:
+                self._by_hash[at] = resource
+
+    def _find(self, rx):
+        table = rx.table
+        at = table[4]
+        resource = self._by_hash.get(at)
+        while resource is not None:
+            if path_matches(rx.data, table, resource.key, resource.size) == resource.size:
+                return resource
+            at += 65536
+            resource = self._by_hash.get(at)
+        for below in self.resources:  # the longest of those that end in /*
+            if below.below and (resource is None or below.size > resource.size):
+                if path_matches(rx.data, table, below.key, below.size) > below.size:
+                    resource = below
+        return resource
 
     def _make_async_slots(self):
         self._endpoint.add_async_slots(self._async_slots)
@@ -122,16 +122,8 @@ class Server:
             endpoint.reply(_METHOD_NOT_ALLOWED)
             endpoint.send_reply(now)
             return
+        resource = self._find(rx)
         table = rx.table
-        data = rx.data
-        resource = self._by_hash.get(table[4])
-        while resource is not None and path_matches(data, table, resource.key, resource.size) != resource.size:
-            resource = resource.next
-        if resource is None:
-            for below in self._below:
-                if path_matches(data, table, below.key, below.size) == below.size + 1:
-                    resource = below
-                    break
         response = endpoint.reply(_DEFAULT[code])
         try:
             if resource is None:
@@ -155,7 +147,7 @@ class Server:
                 if resource.is_async:
                     ex = endpoint.defer(now, _DEFAULT[code])
                     if ex is not None:
-                        self._spawn(self._run(resource, ex), ex)
+                        self._driver.spawn(self._run(resource, ex), ex)
                         return
                     response.code = _UNAVAILABLE
             endpoint.send_reply(now)
@@ -172,10 +164,10 @@ class Server:
             self._endpoint.release(ex)
             raise
         try:
-            self._complete(ex)
+            self._driver.complete(ex)
         except ValueError as error:
             self._fail(resource, ex.out, error)
-            self._complete(ex)
+            self._driver.complete(ex)
 
     def _fail(self, resource, response, error):
         """Turn what a handler raised into a response (RFC 7252 5.5.2)."""

@@ -170,14 +170,27 @@ def encode(buf: ptr8, pos: int, table: ptr16, values) -> int:
 
     Written backwards, so that the payload can lie at its place before anybody knows how long the options are.
     table, values: as the head of this file says, options in ascending order; values[0] is the token's buffer.
-    Returns the position of the first byte, or -1 when the room before pos may not do. Allocates: nothing.
+    Returns the position of the first byte, or -1 when the room before pos does not do. Allocates: nothing.
     """
+    tkl = int(table[2]) >> 8 & 15
     i = int(table[1])
     k = _HEAD + 3 * i
     while i > 0:
         k -= 3
         n = int(table[k + 2])
-        if pos < n + 17:  # 5 for this option's header, 12 for header and token of the message
+        d = int(table[k + 0])
+        if i > 1:
+            d -= int(table[k - 3])
+        b = 5 + tkl + n  # what is needed below pos at the least: message header, token, this option
+        if n > 12:
+            b += 1
+            if n > 268:
+                b += 1
+        if d > 12:
+            b += 1
+            if d > 268:
+                b += 1
+        if pos < b:
             return -1
         pos -= n
         j = int(table[k + 1])
@@ -196,10 +209,7 @@ def encode(buf: ptr8, pos: int, table: ptr16, values) -> int:
                 pos += 1
                 j += 1
             pos -= n
-        d = int(table[k + 0])
         i -= 1
-        if i > 0:
-            d -= int(table[k - 3])
         b = n
         if n > 12:
             if n < 269:
@@ -226,20 +236,18 @@ def encode(buf: ptr8, pos: int, table: ptr16, values) -> int:
             buf[pos + 1] = d & 0xFF
         pos -= 1
         buf[pos] = b
-    n = int(table[2]) >> 8 & 15
-    if pos < n + 4:
+    pos -= tkl + 4
+    if pos < 0:
         return -1
-    if n:
-        pos -= n
+    if tkl:
         token = ptr8(values[0])
         j = int(table[4])
-        e = pos + n
-        while pos < e:
-            buf[pos] = token[j]
-            pos += 1
+        e = j + tkl
+        n = pos + 4
+        while j < e:
+            buf[n + 0] = token[j + 0]
+            n += 1
             j += 1
-        pos -= n
-    pos -= 4
     buf[pos] = int(table[2]) >> 8
     buf[pos + 1] = int(table[2]) & 0xFF
     buf[pos + 2] = int(table[3]) >> 8

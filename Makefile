@@ -1,0 +1,48 @@
+# The doors of the project. Each target first sets up what it needs, in .venv and build, without root; the second time
+# that takes no time. PYTHON=python3.12 picks another Python (3.11 or newer).
+
+PYTHON ?= python3
+SETUP := PYTHONPATH=tools $(PYTHON) -m coaplet_tools.setup
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint size setup format lock clean
+
+help: # `make` alone prints this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: ## Run a sensor node and what it talks to, here and now; SECONDS=20 ends it after 20 s
+	@$(SETUP) --must venv micropython
+	@$(BIN)/python -m coaplet_tools.run $(if $(SECONDS),--seconds $(SECONDS))
+
+test: ## Run all tests, on CPython and on MicroPython 64-bit, 32-bit and ARM; ARGS="-k wire" picks some
+	@$(SETUP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: ## Check style, types, MicroPython's subset, and that all compiles for each board
+	@$(SETUP) venv
+	@$(BIN)/python -m coaplet_tools.lint
+
+size: ## Report code size and heap, and fail where a budget is exceeded
+	@$(SETUP) --must venv micropython-i386
+	@$(BIN)/python -m coaplet_tools.size
+
+setup: ## Set up everything now, for work without a network later
+	@$(SETUP)
+
+format: # Let ruff mend what it can
+	@$(SETUP) venv
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+lock: # Pin tools/requirements.in anew, in an environment of its own
+	@$(SETUP) venv
+	rm -rf build/lock
+	$(BIN)/python -m venv --without-pip build/lock
+	$(BIN)/python -m pip --python build/lock install --quiet --requirement tools/requirements.in
+	{ echo "# The lock of tools/requirements.in. Written by: make lock"; \
+	  $(BIN)/python -m pip --python build/lock freeze --all; } > build/lock/requirements.txt
+	mv build/lock/requirements.txt tools/requirements.txt
+
+clean: ## Remove all that was made: .venv, build, caches
+	rm -rf .venv build .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

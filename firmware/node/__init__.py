@@ -1,0 +1,16 @@
+"""The field sensor node: what it reads, what it logs, and how its records reach a collector.
+
+main.py starts it on a board. This package knows no platform (that is boards/<BOARD>/board.py)
+and no protocol (that is lib/coaplet); its floors, each knowing only those below it:
+
+    app.py                     start, run, stop: the only file that knows all the others
+    resources.py               what CoAP clients may read and set
+    sender.py   sensors.py     drain the queue towards the collector; read the sensors into it
+    log.py                     levels, and the console
+    records.py  config.py      JSON records with node, boot, seq; the configuration and its last good copy
+    queue.py store.py schema.py clock.py    bounded ring; atomic files; what a configuration may say; time
+    climate.py                 a simulated sensor that any board may offer
+"""
+
+FIRMWARE = "coaplet-node"
+VERSION = "0.1.0"

@@ -1,0 +1,140 @@
+"""The node as a whole: starts its parts in order, keeps their two tasks, stops them.
+
+    storage: the boot counter, the configuration     (a damaged one costs a line, never the start)
+    network: board.connect, then the listening socket (an address that is not ours: last good config)
+    parts:   queue, records, log, sensors, resources
+    tasks:   the sender, and the sensors' interval
+
+One line on the console for each event: up, serving, collector reachable / away / back, config
+changed, warnings. The only file of the package that knows all the others.
+"""
+
+import asyncio
+import os
+
+from coaplet import Node
+
+from . import FIRMWARE, VERSION
+from .clock import Clock
+from .config import Config
+from .log import Log, console
+from .queue import Queue
+from .records import Records
+from .resources import Resources
+from .sender import Sender
+from .sensors import Sensors
+from .store import Store, count_boot
+
+
+class App:
+    """board: the board module; store: a Store, by default of `folder`; out: function of a line.
+
+    After `start`: coap, clock, config, boot, queue, records, log, sensors, sender (queue and sender
+    are None without a collector).
+    """
+
+    def __init__(self, board, folder, store=None, out=console):
+        self.board = board
+        self._store = store or Store(folder)
+        self._out = out
+        self._tasks = []
+        self._sampling = None
+        self.coap = None
+
+    async def start(self):
+        """Bring the node up. Raises OSError when no address can be listened on."""
+        board = self.board
+        self.clock = Clock(board)
+        self.boot, boot_line = count_boot(self._store, self.clock.now_ms(), os.urandom)
+        config = self.config = Config(self._store)
+        config_lines = [config.load()]
+        await board.connect(config.running)
+        try:
+            await self._listen()
+        except OSError as e:
+            if not config.fall_back():
+                raise
+            config_lines.append("config refused: %s; using the last good one" % e)
+            await self._listen()
+        running = config.running
+        # Nothing awaits from here to the end, so no request finds the node half made.
+        self.queue = Queue(running["queue"]) if running["collector"] else None
+        self.records = Records(self.queue, self.clock, running["name"], self.boot)
+        log = self.log = Log(self.records, running["log_level"], self._out)
+        self.sensors = Sensors(board, running, self.queue, self.records, log)
+        self.sender = None
+        if self.queue:
+            self.sender = Sender(self.queue, self.clock, log, running, self.coap.connect)
+        served = Resources(self)
+        log.say("up, %s, boot %d, coap://%s" % (running["name"], self.boot, self.coap.address(0)))
+        log.say("serving " + " ".join(served.paths))
+        cause = board.reset_cause()
+        more = {"reset": cause} if cause else {}
+        log.post("info", "boot", "up", firmware=FIRMWARE, version=VERSION, board=board.name, **more)
+        config_lines.append(config.accept())
+        for line in config_lines:
+            if line:
+                log.warning("config", line)
+        if boot_line:
+            log.warning("boot", boot_line)
+        if self.sender:
+            self._tasks.append(asyncio.create_task(self.sender.run()))
+            self._sample()
+        else:
+            log.say("no collector is configured: nothing is sent")
+
+    async def stop(self):
+        """Stop the tasks and close the socket. Records that wait are lost: the queue is RAM."""
+        for task in self._tasks + [self._sampling]:
+            if task:
+                task.cancel()
+        self._tasks = []
+        self._sampling = None
+        if self.coap:
+            await self.coap.stop()
+            self.coap = None
+
+    async def run(self):
+        """Start, and serve until cancelled."""
+        try:
+            await self.start()
+            while True:
+                await asyncio.sleep(3600)
+                self.clock.up_ms()  # a node that nobody asks must not miss a wrap of its ticks
+        finally:
+            await self.stop()
+
+    def configured(self, now, later):
+        """Follow a changed configuration. Returns the text that says when each key takes effect."""
+        if not now and not later:
+            return "no change"
+        if "log_level" in now:
+            self.log.set_level(self.config.running["log_level"])
+        if "interval_s" in now and self._sampling:
+            self._sample()
+        line = self.config.accept() if now else None
+        if line:
+            self.log.warning("config", line)
+        texts = []
+        if now:
+            texts.append(", ".join(now) + ": in force")
+        if later:
+            texts.append(", ".join(later) + ": at next start")
+        text = "; ".join(texts)
+        self.log.info("config", "changed", keys=text)
+        return text
+
+    async def _listen(self):
+        uri = self.config.running["listen"]
+        try:
+            coap = Node(uri, **self.board.limits)
+            await coap.start()
+        except (OSError, ValueError) as e:
+            raise OSError("listen: cannot listen on %s: %s" % (uri, e))
+        self.coap = coap
+
+    def _sample(self):
+        # A new task takes up a changed interval at once; the old one may sleep for a day.
+        if self._sampling:
+            self._sampling.cancel()
+        self._sampling = asyncio.create_task(self.sensors.run(self.config.running["interval_s"], self.clock))

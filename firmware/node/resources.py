@@ -1,0 +1,141 @@
+"""What CoAP clients may read and set: the node's resources.
+
+    /sensors   /sensors/NAME   /info   /time   /led   /config   and /battery, /signal where the board has them
+
+Handlers are plain functions: each answers in place, from what is in memory or a quick reading.
+No protocol here: paths, texts, and errors by their names. Where the path says it all there is no
+title: all links together have to fit the one datagram that answers /.well-known/core.
+"""
+
+import coaplet
+from coaplet import CoapError
+
+from . import FIRMWARE, VERSION
+from .clock import iso
+from .config import as_text
+from .records import encode, join
+from .schema import ConfigError
+
+_ACCEPT = 17
+_JSON = 50
+
+
+class Resources:
+    """app: an App that has its parts. Registers everything on app.coap at once."""
+
+    def __init__(self, app):
+        self._app = app
+        coap = app.coap
+        add = coap.resource
+        self.paths = []
+
+        def serve(path, handler, **attributes):
+            self.paths.append("/" + path)
+            add(path, **attributes)(handler)
+
+        serve("info", self.info, rt="info", ct=_JSON)
+        serve("config", self.config, methods="GET PUT", rt="config", ct=_JSON)
+        serve("time", self.time, rt="time", ct=0)
+        if app.board.led_get:
+            serve("led", self.led, methods="GET PUT", rt="led", if_="actuator", title=app.board.led_title, ct=0)
+        serve("sensors", self.sensors, rt="sensors", if_="sensor", ct=_JSON)
+        for sensor in app.sensors.all:
+            serve(sensor.path, Reader(sensor).get, rt=sensor.rt, if_="sensor", title=sensor.title, ct=(0, _JSON))
+
+    def info(self, request, response):
+        """GET: name, version, board ... and the counters, JSON."""
+        app = self._app
+        coap = app.coap
+        count = coap.counters
+        pairs = [
+            ("name", encode(app.config.running["name"])),
+            ("version", encode(VERSION)),
+            ("board", encode(app.board.name)),
+            ("firmware", encode(FIRMWARE)),
+            ("runtime", encode(app.board.runtime)),
+            ("uptime_s", encode(app.clock.up_ms() // 1000)),
+            ("boot", encode(app.boot)),
+        ]
+        exchange = [
+            ("requests", encode(count.requests)),
+            ("retransmissions", encode(count.retransmissions)),
+            ("duplicates", encode(count.duplicates)),
+            ("timeouts", encode(count.timeouts)),
+            ("rtt_ms", encode(coap.rtt_ms)),
+        ]
+        pairs.append(("coap", join(exchange)))
+        if app.queue:
+            waiting = [
+                ("queued", encode(app.queue.queued)),
+                ("dropped", encode(app.queue.dropped)),
+                ("refused", encode(app.sender.refused)),
+            ]
+            pairs.append(("queue", join(waiting)))
+        response.payload(join(pairs).encode(), ct=_JSON)
+
+    def time(self, request, response):
+        """GET: the time as ISO 8601 text; 5.03 while the clock is not set, since it may yet be."""
+        now = self._app.clock.now_ms()
+        if now is None:
+            raise CoapError(coaplet.SERVICE_UNAVAILABLE, "the clock is not set")
+        response.text(iso(now))
+
+    def led(self, request, response):
+        """GET: 1 or 0. PUT: 1, 0, on or off; anything else 4.00."""
+        board = self._app.board
+        if request.method == coaplet.GET:
+            response.text("1" if board.led_get() else "0")
+            return
+        wanted = bytes(request.payload).strip()
+        if wanted == b"1" or wanted == b"on":
+            board.led_set(True)
+        elif wanted == b"0" or wanted == b"off":
+            board.led_set(False)
+        else:
+            raise CoapError(coaplet.BAD_REQUEST, "led: must be 0, 1, on or off")
+
+    def config(self, request, response):
+        """GET: the stored configuration, JSON. PUT: JSON object of the keys to change.
+
+        The answer says what is in force at once and what waits for the next start; 4.00 names the
+        key that is wrong; 4.15 for a format that is not JSON; 5.03 when it cannot be stored.
+        """
+        app = self._app
+        if request.method == coaplet.GET:
+            response.payload(as_text(app.config.values).encode(), ct=_JSON)
+            return
+        if request.content_format not in (None, 0, _JSON):
+            raise CoapError(coaplet.UNSUPPORTED_CONTENT_FORMAT, "config: must be JSON")
+        try:
+            now, later = app.config.put(bytes(request.payload))
+        except ConfigError as e:
+            raise CoapError(coaplet.BAD_REQUEST, str(e))
+        except OSError as e:
+            raise CoapError(coaplet.SERVICE_UNAVAILABLE, "config: cannot be stored: %s" % e)
+        response.text(app.configured(now, later))
+
+    def sensors(self, request, response):
+        """GET: every sensor below /sensors, JSON {NAME: {"value","unit"}}; null: cannot be read."""
+        response.payload(self._app.sensors.json().encode(), ct=_JSON)
+
+
+class Reader:
+    """Serves one sensor: text, or JSON for a client that accepts it. A class, not a closure: 32-bit
+    boards keep a closure's cells apart, and its traceback has no name."""
+
+    def __init__(self, sensor):
+        self._sensor = sensor
+
+    def get(self, request, response):
+        """GET: the number as text, or {"value","unit"}; 5.03 when the sensor cannot be read."""
+        sensor = self._sensor
+        text = sensor.text()
+        if text is None:
+            raise CoapError(coaplet.SERVICE_UNAVAILABLE, sensor.name + ": cannot be read")
+        accept = request.uint(_ACCEPT)
+        if accept == _JSON:
+            response.payload(('{"value":%s,"unit":%s}' % (text, encode(sensor.unit))).encode(), ct=_JSON)
+        elif accept is None or accept == 0:
+            response.text(text)
+        else:
+            raise CoapError(coaplet.NOT_ACCEPTABLE, "text (0) or JSON (50)")

@@ -1,0 +1,129 @@
+"""What a configuration may say: keys, kinds, ranges, defaults, and when a change takes effect.
+
+The table is the only place that knows them; README.md shows it to people. Invariants:
+`check` never alters its input, and it refuses with one line that begins with the key at fault.
+Called by config.py only.
+"""
+
+LEVELS = ("debug", "info", "warn", "error")
+
+# (key, kind, low, high, default, at once). low and high bound the value of an int and the
+# length of a text; at once: a running node follows a change, else it does at its next start.
+SCHEMA = (
+    ("name", "name", 1, 32, "node", False),
+    ("listen", "uri", 1, 128, "coap://0.0.0.0:5683", False),
+    ("collector", "uri", 0, 128, "", False),
+    ("interval_s", "int", 1, 86400, 60, True),
+    ("log_level", "level", 0, 0, "info", True),
+    ("queue", "int", 4, 1024, 64, False),
+    ("seed", "int", 0, 65535, 1, False),
+    ("answer_ms", "int", 100, 120000, 10000, True),
+    ("retry_first_ms", "int", 10, 60000, 1000, True),
+    ("retry_cap_ms", "int", 10, 3600000, 60000, True),
+)
+KEYS = tuple(row[0] for row in SCHEMA)
+AT_ONCE = tuple(row[0] for row in SCHEMA if row[5])
+
+
+class ConfigError(ValueError):
+    """A configuration that is refused. str() is one line that begins with the key."""
+
+
+def defaults():
+    """Return a new dict of every key with its default."""
+    return {row[0]: row[4] for row in SCHEMA}
+
+
+def check(given):
+    """Check the keys and values of `given`, a decoded JSON value; any subset of the keys may be there.
+
+    Raises ConfigError, one line: "KEY: must be ..., not ...". Of several faults it names the
+    first in the table's order, unknown keys last, so that the answer does not depend on a dict's order.
+    """
+    if not isinstance(given, dict):
+        raise ConfigError("config: must be a JSON object, not " + shown(given))
+    for key, kind, low, high, _, _ in SCHEMA:
+        if key in given:
+            wanted = _CHECKS[kind](given[key], low, high)
+            if wanted:
+                raise ConfigError("%s: must be %s, not %s" % (key, wanted, shown(given[key])))
+    unknown = sorted(str(key) for key in given if key not in KEYS)
+    if unknown:
+        raise ConfigError("%s: unknown key; keys are %s" % (_printable(unknown[0]), " ".join(KEYS)))
+
+
+def shown(value):
+    """Return `value` for an error line: short, printable, never more than one line."""
+    if value is None or value is True or value is False:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return '"%s"' % _printable(value)
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    return str(value)[:20]
+
+
+def _printable(text):
+    cut = text[:32]
+    # A peer wrote this text, and it goes to a console and into an answer: ASCII only.
+    clean = "".join(c if " " <= c <= "~" else "?" for c in cut)
+    return clean if cut == text else clean + "..."
+
+
+# Each check returns None when the value fits, else what it must be.
+
+
+def _int(value, low, high):
+    # bool is an int in Python, and true is no interval.
+    if isinstance(value, int) and value is not True and value is not False and low <= value <= high:
+        return None
+    return "a whole number from %d to %d" % (low, high)
+
+
+def _level(value, low, high):
+    return None if isinstance(value, str) and value in LEVELS else "one of " + " ".join(LEVELS)
+
+
+def _name(value, low, high):
+    if isinstance(value, str) and low <= len(value) <= high and all(_in_name(c) for c in value):
+        return None
+    return "%d to %d of the characters A-Z a-z 0-9 . _ -" % (low, high)
+
+
+def _in_name(c):
+    return "a" <= c <= "z" or "A" <= c <= "Z" or "0" <= c <= "9" or c in "._-"
+
+
+def _uri(value, low, high):
+    wanted = "coap://HOST or coap://HOST:PORT" + ("" if low else ', or ""')
+    if not isinstance(value, str) or not low <= len(value) <= high:
+        return wanted
+    if value and not (value.startswith("coap://") and _host_port(value[7:])):
+        return wanted
+    return None
+
+
+def _host_port(text):
+    # Only its shape; whether the name resolves or the address is ours is seen when it is used.
+    if text.startswith("["):
+        end = text.find("]")
+        host, rest = text[1:end], text[end + 1 :]
+        allowed = ":.%"
+        if end < 0 or ":" not in host:
+            return False
+    else:
+        end = text.find(":")
+        host, rest = (text, "") if end < 0 else (text[:end], text[end:])
+        allowed = ""
+    if not host or not all(_in_name(c) or c in allowed for c in host):
+        return False
+    if not rest:
+        return True
+    port = rest[1:]
+    digits = 1 <= len(port) <= 5 and all("0" <= c <= "9" for c in port)
+    return rest[0] == ":" and digits and int(port) <= 65535
+
+
+_CHECKS = {"int": _int, "level": _level, "name": _name, "uri": _uri}

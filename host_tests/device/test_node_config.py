@@ -1,0 +1,266 @@
+# The node's configuration: what the schema refuses, the last good copy, power cuts while it is written.
+
+from node.config import FILE, GOOD, Config, as_text
+from node.schema import KEYS, SCHEMA, ConfigError, check, defaults
+from node_fakes import Files, PowerCut
+
+WRONG = {
+    "name": ("", "a b", "x" * 33, 5, None, "a/b", ["n"]),
+    "listen": (
+        "",
+        "127.0.0.1",
+        "http://x",
+        "coap://",
+        "coap://x:70000",
+        "coap://x:",
+        "coap://x/path",
+        "coap://[::1",
+        5,
+        None,
+    ),
+    "collector": ("x", "coaps://x", "coap://a b", "coap://x:1x", True, {}),
+    "interval_s": (0, -1, 86401, 1.5, "5", True, None, [], 10**30),
+    "log_level": ("", "loud", "INFO", 1, None),
+    "queue": (3, 1025, "64", False, 64.0),
+    "seed": (-1, 65536, "x", None),
+    "answer_ms": (99, 120001, None),
+    "retry_first_ms": (9, 60001, "1s"),
+    "retry_cap_ms": (9, 3600001, {}),
+}
+
+
+def refused(given):
+    try:
+        check(given)
+    except ConfigError as e:
+        return str(e)
+    raise AssertionError("not refused: %s" % given)
+
+
+def test_the_defaults_fit_the_schema():
+    check(defaults())
+    check({})
+
+
+def test_every_key_has_wrong_values_that_are_refused_by_its_name():
+    assert sorted(WRONG) == sorted(KEYS)
+    for key in WRONG:
+        for value in WRONG[key]:
+            line = refused({key: value})
+            assert line.startswith(key + ": must be "), line
+            assert "\n" not in line and len(line) < 160, line
+
+
+def test_the_ends_of_each_range_are_taken():
+    for key, kind, low, high, _, _ in SCHEMA:
+        if kind == "int":
+            check({key: low})
+            check({key: high})
+            refused({key: low - 1})
+            refused({key: high + 1})
+
+
+def test_uris_of_names_and_addresses_are_taken():
+    for uri in (
+        "coap://127.0.0.1:5683",
+        "coap://[::1]:5683",
+        "coap://[fe80::1%eth0]",
+        "coap://host.example",
+        "coap://h:0",
+    ):
+        check({"listen": uri, "collector": uri})
+    check({"collector": ""})
+
+
+def test_an_unknown_key_is_refused_by_its_name():
+    assert refused({"intervall_s": 5}).startswith("intervall_s: unknown key; keys are name ")
+    assert refused({"a\nb": 5}).startswith("a?b: unknown key")
+
+
+def test_what_is_no_object_is_refused():
+    for given in ([], 5, "x", None, True):
+        assert refused(given).startswith("config: must be a JSON object, not ")
+
+
+def test_of_several_faults_the_first_of_the_table_is_named():
+    assert refused({"zzz": 1, "seed": -1, "interval_s": 0}).startswith("interval_s:")
+
+
+def test_a_hostile_value_stays_one_short_line():
+    line = refused({"name": "x\n" * 500})
+    assert "\n" not in line and len(line) < 160
+
+
+def test_no_file_gives_the_defaults_without_a_word():
+    config = Config(Files().store())
+    assert config.load() is None
+    assert config.values == defaults()
+
+
+def test_a_partial_file_is_completed_from_the_defaults():
+    config = Config(Files({"state/config.json": '{"interval_s": 5}'}).store())
+    assert config.load() is None
+    assert config.values["interval_s"] == 5
+    assert config.values["queue"] == defaults()["queue"]
+
+
+def test_a_wrong_file_gives_the_last_good_one_and_a_line_that_names_the_key():
+    files = Files({"state/config.json": '{"name": "first", "interval_s": 5}'})
+    config = Config(files.store())
+    assert config.load() is None
+    assert config.accept() is None
+    for wrong, key in (
+        ('{"name": "second", "interval_s": 0}', "interval_s: must be"),
+        ('{"name": "second", "intervall_s": 5}', "intervall_s: unknown key"),
+        ('{"name": "second"', "config.json: is not JSON"),
+        ("", "config.json: is not JSON"),
+        ("[]", "config.json: is not a JSON object"),
+        ("\0\0\0\0", "config.json: is not JSON"),
+        (OSError(5), "config.json: cannot be read"),
+        (ValueError(), "config.json: cannot be read"),
+    ):
+        files.files["state/config.json"] = wrong
+        config = Config(files.store())
+        line = config.load()
+        assert line.startswith("config refused: " + key), line
+        assert line.endswith("using the last good one") and "\n" not in line, line
+        assert config.values["name"] == "first" and config.values["interval_s"] == 5
+        assert files.files["state/config.json"] is wrong  # left as its writer wrote it
+
+
+def test_a_wrong_file_without_a_last_good_one_gives_the_defaults():
+    for good in (None, '{"queue": 0}', "junk"):
+        files = Files({"state/config.json": '{"queue": 1}'})
+        if good:
+            files.files["state/config.good.json"] = good
+        config = Config(files.store())
+        line = config.load()
+        assert line.startswith("config refused: queue: ") and line.endswith("using the defaults"), line
+        assert config.values == defaults()
+
+
+def test_a_lost_file_gives_the_last_good_one():
+    config = Config(Files({"state/config.good.json": '{"name": "kept"}'}).store())
+    assert config.load() is None
+    assert config.values["name"] == "kept"
+
+
+def test_accept_writes_the_last_good_one_only_when_it_differs():
+    files = Files({"state/config.json": '{"name": "n"}'})
+    for _ in range(3):
+        config = Config(files.store())
+        config.load()
+        config.accept()
+    assert files.writes == ["state/config.good.json.new"]
+
+
+def test_put_merges_over_the_current_values_and_survives_a_restart():
+    files = Files({"state/config.json": '{"name": "n", "interval_s": 5}'})
+    config = Config(files.store())
+    config.load()
+    assert config.put('{"interval_s": 7, "name": "m"}') == (["interval_s"], ["name"])
+    assert config.values["name"] == "m" and config.values["interval_s"] == 7
+    assert config.running["name"] == "n" and config.running["interval_s"] == 7
+    again = Config(files.store())
+    assert again.load() is None
+    assert again.values == config.values
+
+
+def test_put_of_what_is_there_changes_and_writes_nothing():
+    files = Files({"state/config.json": '{"name": "n"}'})
+    config = Config(files.store())
+    config.load()
+    assert config.put('{"name": "n"}') == ([], [])
+    assert files.writes == []
+
+
+def test_put_mends_a_wrong_file_even_if_it_changes_nothing():
+    files = Files({"state/config.json": "junk"})
+    config = Config(files.store())
+    assert config.load()
+    assert config.put(b"{}") == ([], [])
+    assert Config(files.store()).load() is None
+
+
+def test_a_refused_put_changes_nothing():
+    files = Files()
+    config = Config(files.store())
+    config.load()
+    for text in ('{"interval_s": 5, "queue": 1}', "{", "[]", '"x"', "", b"\xff\xfe", "[" * 900):
+        try:
+            config.put(text)
+        except ConfigError:
+            pass
+        else:
+            raise AssertionError(text)
+    assert config.values == defaults() and config.running == defaults() and files.writes == []
+
+
+def test_a_put_that_cannot_be_stored_changes_nothing():
+    files = Files()
+    config = Config(files.store())
+    config.load()
+    files.broken = True
+    try:
+        config.put('{"interval_s": 5}')
+    except OSError:
+        pass
+    else:
+        raise AssertionError("no error")
+    assert config.values == defaults() and config.running == defaults()
+
+
+def test_a_config_the_node_has_not_come_up_with_is_not_the_last_good_one():
+    files = Files({"state/config.json": '{"listen": "coap://127.0.0.1:1"}'})
+    config = Config(files.store())
+    config.load()
+    config.accept()
+    config.put('{"listen": "coap://192.0.2.1"}')
+    config.accept()  # after the keys that are in force at once
+    config = Config(files.store())
+    config.load()
+    assert config.values["listen"] == "coap://192.0.2.1"
+    assert config.fall_back()
+    assert config.running["listen"] == config.values["listen"] == "coap://127.0.0.1:1"
+    assert not config.fall_back()
+
+
+def test_a_power_cut_at_any_step_of_a_put_leaves_the_old_or_the_new_config():
+    for fat in (False, True):
+        seen = set()
+        cut = 0
+        while True:
+            cut += 1
+            files = Files(
+                {"state/config.json": '{"interval_s": 5}', "state/config.good.json": '{"interval_s": 4}'}, fat
+            )
+            config = Config(files.store())
+            config.load()
+            files.cut_at = cut
+            whole = False
+            try:
+                config.put('{"interval_s": 6}')
+                whole = True
+            except PowerCut:
+                pass
+            files.cut_at = 0
+            after = Config(files.store())
+            assert after.load() is None, (fat, cut)
+            assert after.values["interval_s"] in (5, 6)
+            seen.add(after.values["interval_s"])
+            # and it can be changed again afterwards
+            after.put('{"interval_s": 9}')
+            last = Config(files.store())
+            assert last.load() is None and last.values["interval_s"] == 9
+            if whole:
+                assert after.load() is None and cut > 3
+                break
+            assert cut < 20
+        assert 5 in seen and 6 in seen
+
+
+def test_the_stored_text_is_json_a_line_a_key():
+    lines = as_text(defaults()).strip().split("\n")
+    assert len(lines) == len(KEYS) + 2
+    assert lines[1].startswith('  "name": ')
+    assert (FILE, GOOD) == ("config.json", "config.good.json")

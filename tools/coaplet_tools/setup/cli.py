@@ -1,0 +1,101 @@
+"""The order of the setup: which parts were asked for, which are there already, which cannot be had."""
+
+import argparse
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from coaplet_tools.setup import programs, state, venv
+from coaplet_tools.setup.places import BIN, BUILD, Unavailable, say
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser("setup", description="Set up what coaplet's make targets need")
+    every = ["venv", *(part.name for part in programs.PARTS)]
+    groups = {"all": every, "micropython": [f"micropython-{programs.NATIVE}"]}
+    parser.add_argument("--must", action="store_true", help="fail if a part cannot be had")
+    parser.add_argument("part", nargs="*", default=["all"], help=f"one of {', '.join([*groups, *every])}")
+    arguments = parser.parse_args(argv)
+    wanted = dict.fromkeys(name for part in arguments.part for name in groups.get(part, [part]))
+    if unknown := [name for name in wanted if name not in every]:
+        parser.error(f"no such part: {', '.join(unknown)}")
+    try:
+        if _all_ready(wanted):
+            return 0
+        with _alone():
+            missing = list(_get_all(wanted))
+    except Unavailable as reason:
+        say(f"failed: {reason}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted; what is done stays done")
+        return 130
+    for name, reason in missing:
+        say(f"NOT AVAILABLE: {name}: {reason}")
+    return 1 if missing and arguments.must else 0
+
+
+def _all_ready(wanted: dict[str, None]) -> bool:
+    return all(venv.is_ready() if name == "venv" else _is_had(_part(name)) for name in wanted)
+
+
+def _get_all(wanted: dict[str, None]) -> Iterator[tuple[str, str]]:
+    """Get what is not there yet; yield each part that cannot be had, with the reason."""
+    if "venv" in wanted and not venv.is_ready():
+        with _timed(".venv"):
+            venv.make()
+    for part in programs.PARTS:
+        if part.name in wanted and (reason := _get(part)):
+            yield part.name, reason
+
+
+def _get(part: programs.Part) -> str:
+    """Get a part and record the outcome; return the reason if it cannot be had."""
+    if _is_had(part):
+        return ""
+    entry: state.Entry = {"asked": programs.asked(part), "programs": list(part.programs)}
+    reason = _get(_part(part.needs)) if part.needs else ""
+    if not reason:
+        try:
+            with _timed(part.name):
+                entry |= programs.get(part)
+        except Unavailable as error:
+            reason = str(error)
+    if reason:
+        entry["missing"] = reason
+    state.save(state.load() | {part.name: entry})
+    return reason
+
+
+def _part(name: str) -> programs.Part:
+    return next(part for part in programs.PARTS if part.name == name)
+
+
+def _is_had(part: programs.Part) -> bool:
+    entry = state.load().get(part.name, {})
+    return (
+        entry.get("asked") == programs.asked(part)
+        and "missing" not in entry
+        and all((BIN / launcher).exists() for launcher in part.programs)
+    )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep a second setup of this tree waiting until this one is done."""
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / "setup.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another setup is running here: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _timed(name: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    say(f"{name} is ready ({time.monotonic() - start:.1f} s)")

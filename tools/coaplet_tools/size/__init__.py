@@ -1,0 +1,1 @@
+"""`make size`: what coaplet costs in code and in heap, against its budgets."""

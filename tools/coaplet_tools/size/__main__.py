@@ -1,0 +1,73 @@
+"""Measures, writes build/size.json and prints a table. Exit status 1: a figure is over its ceiling."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from coaplet_tools.lint.tree import ROOT
+from coaplet_tools.mpy import compile_package
+from coaplet_tools.setup.state import program
+from coaplet_tools.size.budgets import BUDGETS
+
+_HERE = Path(__file__).parent
+_BYTECODE = ROOT / "build/mpy/bytecode"
+_VIPER = ROOT / "build/mpy/x86"
+
+
+def _probe(script: str, *arguments: str, build: Path = _BYTECODE) -> dict[str, int]:
+    """Run a probe on the 32-bit unix port, with coaplet from a build of .mpy files."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    done = subprocess.run(
+        [program("micropython-i386"), "-X", "heapsize=1M", str(_HERE / script), str(port), *arguments],
+        env={**os.environ, "MICROPYPATH": f"{build}:.frozen"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if done.returncode:
+        sys.exit(f"size: {script} failed:\n{done.stdout}{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure() -> dict[str, int]:
+    for build in (_BYTECODE, _VIPER):
+        shutil.rmtree(build, ignore_errors=True)
+    modules = compile_package(ROOT / "lib/coaplet", _BYTECODE / "coaplet")
+    compile_package(ROOT / "lib/coaplet", _VIPER / "coaplet", "x86")
+    figures = {f"mpy_bytes_{name.strip('_')}": size for name, size in modules.items()}
+    figures["mpy_bytes"] = sum(modules.values())
+    figures |= _probe("heap_probe.py")
+    figures["heap_node_class1"] = _probe("heap_probe.py", "class1")["heap_node"]
+    figures |= _probe("alloc_probe.py", build=_VIPER)
+    return figures
+
+
+def main() -> int:
+    figures = measure()
+    (ROOT / "build/size.json").write_text(json.dumps(figures, indent=1) + "\n")
+    over: list[str] = []
+    print(f"{'':28}{'bytes':>8}{'plan':>9}{'ceiling':>9}")
+    for name, value in figures.items():
+        line = f"{name:28}{value:8,}"
+        if budget := BUDGETS.get(name):
+            line += f"{budget.plan:9,}{budget.ceiling:9,}"
+            if value > budget.ceiling:
+                over.append(name)
+                line += "  OVER ITS CEILING"
+            elif value > budget.plan:
+                line += f"  over the plan by {value - budget.plan:,}"
+        print(line)
+    print("size: written to build/size.json")
+    if over:
+        print(f"size: FAILED: over the ceiling: {', '.join(over)}")
+    return bool(over)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Runs on the 32-bit unix port: the heap of a plain node with the default limits. Prints JSON.
+
+heap_import_mpy: all that importing the modules of a server and client leaves in use. heap_node: what a running node
+adds to that, having served and sent one request (to itself, over its socket).
+"""
+
+import asyncio
+import gc
+import json
+import sys
+
+
+def used():
+    gc.collect()
+    gc.collect()
+    return gc.mem_alloc()
+
+
+async def main(port, bare):
+    from coaplet import CLASS1, Node
+    import coaplet.client
+    import coaplet.linkformat
+    import coaplet.server
+    import coaplet.udp
+
+    await asyncio.sleep_ms(1)
+    figures = {"heap_import_mpy": used() - bare}
+    limits = CLASS1 if len(sys.argv) > 2 else {}
+    before = used()
+    node = Node("coap://127.0.0.1:%d" % port, **limits)
+
+    @node.resource("t", rt="temperature", ct=0)
+    def temperature(request, response):
+        response.text("21.5")
+
+    await node.start()
+    remote = await node.connect("coap://127.0.0.1:%d" % port)
+    reply = await remote.get("t")
+    assert reply.payload == b"21.5"
+    del reply
+    figures["heap_node"] = used() - before
+    await node.stop()
+    print(json.dumps(figures))
+
+
+asyncio.run(main(int(sys.argv[1]), used()))
