@@ -70,6 +70,36 @@ def test_empty_with_a_token_or_bytes_behind_is_a_format_error():
     assert s.endpoint.counters.malformed == 3
 
 
+def test_an_ack_with_a_token_is_a_format_error_and_changes_nothing():
+    for first in (0x61, 0x71):
+        network, c = client()
+        ex = c.get("s", "t")
+        assert c.receive(bytes((first, 0, ex.mid >> 8, ex.mid & 255)), "s") == []
+        network.run_for(10000)
+        assert len(network.log) == 3 and c.results == []  # still retransmitted
+
+
+def test_the_same_mid_on_another_transport_is_no_duplicate():
+    network, s = server()
+    data = message(CON, 2, 70, b"a", P)
+    s.receive(data)
+    other = object()
+    s.endpoint.handle_datagram(network.now, message(CON, 2, 70, b"b", P), "raw", other)
+    s.events()
+    assert s.endpoint.poll_transmit(other) and bytes(s.endpoint.tx_buf)[4:5] == b"b"
+    assert len(s.calls) == 2
+
+
+def test_a_request_cut_behind_its_payload_marker_gets_4_13():
+    _, s = server(mtu=100)
+    options = P + b"\x4d" + bytes((92 - 13,)) + b"q" * 92  # an Uri-Query that ends with byte 100
+    assert len(message(CON, 2, 60, b"", options)) == 100
+    for tail in (b"\xff", b"\xff!"):
+        ((reply, _),) = s.receive((message(CON, 2, 60 + len(tail), b"", options) + tail)[:101])
+        assert reply[1] == 141
+    assert s.calls == [] and s.endpoint.counters.oversized == 2
+
+
 def test_short_or_foreign_version_is_silently_ignored():
     _, s = server()
     for data in (b"", b"\x40", b"\x40\x01\x00", b"\x00\x01\x00\x01", b"\x80\x01\x00\x01", b"\xc0\x01\x00\x01"):

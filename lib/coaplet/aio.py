@@ -31,7 +31,7 @@ class Node(Driver):
 
     async def start(self):
         """Open the sockets and begin to serve. Raises OSError, for instance when the port is taken."""
-        if self._running:
+        if self.running:
             raise RuntimeError("the node runs already")
         for ex in self.endpoint.exchanges:
             ex.waiter = None
@@ -42,7 +42,7 @@ class Node(Driver):
 
     async def stop(self):
         """Close the sockets; whoever waits for an answer gets a CoapError."""
-        if not self._running:
+        if not self.running:
             return
         self._stop_timer()
         for transport in self._transports:
@@ -124,7 +124,7 @@ class Node(Driver):
             endpoint.freed = False
             for event in self._waiters:
                 event.set()
-        if endpoint.armed and self._running and not self._in_timer:
+        if endpoint.armed and self.running and not self._in_timer:
             if self._wake_at is None or ticks_diff(endpoint.deadline, self._wake_at) < 0:
                 self._move_timer()
 
@@ -172,6 +172,9 @@ class Node(Driver):
                 await readable
                 self._drain(transport)
                 if transport.pollable is not pollable:  # it was reopened
+                    while transport.pollable is None:
+                        await asyncio.sleep_ms(1000)
+                        self._drain(transport)
                     pollable = transport.pollable
                     readable = _Readable(pollable)
 

@@ -58,9 +58,8 @@ class Remote:
         instead; accept: the Content-Format wanted; options: pairs (number, int, str or bytes); confirmable: CON or
         NON; timeout_ms: for all of it, MAX_TRANSMIT_WAIT (93 s) from sending if None.
         """
-        driver = self._driver
-        if timeout_ms is not None and timeout_ms <= 0:
-            raise ValueError("timeout_ms is a positive number of milliseconds")
+        if not 0 < method < 32:
+            raise ValueError("a method lies between 1 and 31")
         ex, timeout_ms = await self._open(confirmable, timeout_ms)
         try:
             out = self._begin(ex, method)
@@ -79,7 +78,7 @@ class Remote:
                 out.payload(payload, ct)
             return await self._exchange(ex, timeout_ms)
         finally:
-            driver.release(ex)
+            self._driver.release(ex)
 
     async def ping(self, timeout_ms=None):
         """Ask whether the peer is there at all (RFC 7252 4.3). Returns the round trip in ms. Raises Timeout."""
@@ -109,6 +108,8 @@ class Remote:
         """Wait for a slot and for NSTART. Returns the exchange and what is left of timeout_ms."""
         driver = self._driver
         driver.check_running()
+        if timeout_ms is not None and timeout_ms <= 0:
+            raise ValueError("timeout_ms is a positive number of milliseconds")
         endpoint = driver.endpoint
         ex = endpoint.open(self._peer, self._transport, confirmable)
         if ex is None:
@@ -118,7 +119,8 @@ class Remote:
                     timeout_ms = ticks_diff(until, driver.now())
                 if timeout_ms is not None and timeout_ms <= 0 or not await driver.wait_for_slot(timeout_ms):
                     raise Timeout(0, "no slot was free in time: raise tx_slots or exchanges, or the timeout")
-                driver.check_running()
+                if not driver.running:
+                    raise CoapError(0, "the node was stopped")
                 ex = endpoint.open(self._peer, self._transport, confirmable)
         return ex, timeout_ms
 

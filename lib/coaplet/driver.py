@@ -32,7 +32,7 @@ class Driver:
         self.server = None
         self._async_slots = async_slots
         self._transports = list(transports)
-        self._running = False
+        self.running = False
         for uri in listen:
             scheme, host, port, rest = split(uri)
             if scheme != "coap" or rest:
@@ -98,16 +98,16 @@ class Driver:
             for transport in self._transports[:opened]:
                 transport.close()
             raise
-        self._running = True
+        self.running = True
         gc.collect()
 
     def _close(self):
-        self._running = False
+        self.running = False
         for transport in self._transports:
             transport.close()
 
     def check_running(self):
-        if not self._running:
+        if not self.running:
             raise RuntimeError("the node does not run: async with node, or await node.start(), first")
 
     def _receive(self, transport):
@@ -144,12 +144,18 @@ class Driver:
 
     def complete(self, ex):
         """Send what an async handler has written."""
-        if not self._running:
+        if not self.running:
             return
         now = self.now()
         self.endpoint.complete(now, ex)
         self._follow(now)
         self._arm()
+
+    def _wake(self, ex):
+        """Something came of an exchange."""
+
+    def _arm(self):
+        """The next deadline may have changed, or a slot may be free."""
 
     # For client.Remote
 
@@ -179,7 +185,7 @@ class Driver:
         family, peer = resolve(host, PORT if port is None else port)
         new = None
         for transport in self._transports:
-            if isinstance(transport, Udp) and transport.family == family:
+            if isinstance(transport, Udp) and transport.family == family and transport.host in ("0.0.0.0", "::", host):
                 break
         else:
             new = transport = self._udp("0.0.0.0" if family == AF_INET else "::", 0)

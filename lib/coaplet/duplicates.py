@@ -1,6 +1,6 @@
 # Which requests were seen before, and what was answered (RFC 7252 4.5).
 #
-# A ring of fixed slots: (peer, Message ID, until when). The oldest is overwritten; if it had not expired, a repeat of
+# A ring of fixed slots: (peer, transport, Message ID, until when). The oldest is overwritten; if it had not expired, a repeat of
 # that message would run again, which is counted (`early`). An endpoint has two rings, for safe and for unsafe methods,
 # so that GETs never push out a POST.
 
@@ -23,6 +23,7 @@ class Ring:
     def __init__(self, slots, reply_bytes):
         self._slots = slots
         self._peers = [None] * slots
+        self._transports = [None] * slots
         self._mids = array("H", bytes(2 * slots))
         self._until = array(TICKS, [0] * slots)
         self._next = 0
@@ -31,32 +32,33 @@ class Ring:
         self.answers = array("H", bytes(2 * slots))  # NOTHING, IN_WORK, EMPTY_ACK or a reply's length
         self.early = 0
 
-    def find(self, now, peer, mid):
+    def find(self, now, rx):
         """Returns the slot of the message, or -1. Allocates: nothing."""
         mids = self._mids
-        i = find_mid(mids, mid, 0, self._slots)
+        i = find_mid(mids, rx.mid, 0, self._slots)
         while i >= 0:
-            # None is a slot that was never used or has been swept
-            if self._peers[i] == peer and ticks_diff(self._until[i], now) > 0:
+            if self.owns(i, rx) and ticks_diff(self._until[i], now) > 0:
                 return i
-            i = find_mid(mids, mid, i + 1, self._slots)
+            i = find_mid(mids, rx.mid, i + 1, self._slots)
         return -1
 
-    def add(self, now, peer, mid, until):
+    def add(self, now, rx, until):
         """Note a message until the tick `until`. Returns its slot. Allocates: nothing."""
         i = self._next
         if self._peers[i] is not None and ticks_diff(self._until[i], now) > 0:
             self.early += 1
-        self._peers[i] = peer
-        self._mids[i] = mid
+        self._peers[i] = rx.peer
+        self._transports[i] = rx.transport
+        self._mids[i] = rx.mid
         self._until[i] = until
         self.answers[i] = _NOTHING
         self._next = i + 1 if i + 1 < self._slots else 0
         return i
 
-    def owns(self, i, peer, mid):
-        """Tell whether slot i still is that message's: an async handler may outlive its slot."""
-        return self._mids[i] == mid and self._peers[i] == peer
+    def owns(self, i, rx):
+        """Tell whether slot i is that message's, still: an async handler may outlive its slot."""
+        # no peer is None, which a slot holds that was never used or has been swept
+        return self._mids[i] == rx.mid and self._peers[i] == rx.peer and self._transports[i] is rx.transport
 
     def keep(self, i, out):
         """Keep a finished reply for repeats. Returns False when it is too long. Allocates: nothing."""

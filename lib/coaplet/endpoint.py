@@ -105,6 +105,11 @@ class Endpoint(Transmission):
         code = data[1]
         mid = data[2] << 8 | data[3]
         rx = self.rx
+        rx.truncated = n > self.mtu
+        if n > self.mtu:
+            counts[_N_OVERSIZED] += 1
+            if data[n - 1] == 0xFF:
+                n -= 1  # it may be the marker of a payload that was cut off
         rx.data = data
         rx.end = n
         rx.kind = kind
@@ -114,16 +119,19 @@ class Endpoint(Transmission):
         rx.peer = peer
         rx.transport = transport
         rx.multicast = multicast
-        rx.truncated = n > self.mtu
         if code == 0:
             self._handle_empty(now, n)
             return
-        if tkl > 8 or 4 + tkl > n or parse_options(data, 4 + tkl, n, rx.table) < 0 or code > 191 or 31 < code < 64 or code >> 5 == 3:
+        if (
+            tkl > 8
+            or 4 + tkl > n
+            or code > 31
+            and not (63 < code < 96 or 127 < code < 192)
+            or parse_options(data, 4 + tkl, n, rx.table) < 0
+        ):
             counts[_N_MALFORMED] += 1  # a format error or a reserved class
             self.reject()
             return
-        if n > self.mtu:
-            counts[_N_OVERSIZED] += 1
         if code > 31:
             self._handle_response(now)
             return
@@ -133,10 +141,10 @@ class Endpoint(Transmission):
             counts[_N_MALFORMED] += 1
             return
         ring = self._safe if code == 1 or code == 5 else self._unsafe  # GET and FETCH
-        i = ring.find(now, peer, mid)
+        i = ring.find(now, rx)
         if i < 0:
             lifetime = self.non_lifetime_ms if kind else self.exchange_lifetime_ms
-            i = ring.add(now, peer, mid, ticks_add(now, lifetime))
+            i = ring.add(now, rx, ticks_add(now, lifetime))
             if not self.armed:
                 self._arm(ticks_add(now, _HOUR_MS))
         else:
@@ -166,8 +174,9 @@ class Endpoint(Transmission):
 
     def _handle_empty(self, now, n):
         kind = self.rx.kind
-        if n != 4 or kind < _ACK:
-            if n != 4 or kind == _NON:
+        wrong = n != 4 or self.rx.tkl
+        if wrong or kind < _ACK:
+            if wrong or kind == _NON:
                 self.counts[_N_MALFORMED] += 1
             self.reject()  # a CoAP ping, too, is answered so (RFC 7252 4.3)
             return
@@ -225,7 +234,7 @@ class Endpoint(Transmission):
             ):
                 break
         else:
-            if kind == _CON and self._safe.find(now, rx.peer, rx.mid) >= 0:
+            if kind == _CON and self._safe.find(now, rx) >= 0:
                 counts[_N_DUPLICATES] += 1
                 self._empty(_ACK, rx.mid, rx.peer, rx.transport)  # our ACK was lost
             else:
@@ -239,7 +248,7 @@ class Endpoint(Transmission):
         if state == _SENT:
             self._note_rtt(now, ex)
         if kind == _CON:
-            self._safe.add(now, rx.peer, rx.mid, ticks_add(now, self.exchange_lifetime_ms))
+            self._safe.add(now, rx, ticks_add(now, self.exchange_lifetime_ms))
             self._arm(ticks_add(now, _HOUR_MS))
             self._empty(_ACK, rx.mid, rx.peer, rx.transport)
         counts[_N_RESPONSES] += 1
@@ -353,14 +362,14 @@ class Endpoint(Transmission):
         out.finish(_ACK, rx.mid)
         if rx.code == 1 or rx.code == 5:
             self._note(rx, _NOTHING)
-        elif self._unsafe.owns(rx.record, rx.peer, rx.mid) and not self._unsafe.keep(rx.record, out):
+        elif self._unsafe.owns(rx.record, rx) and not self._unsafe.keep(rx.record, out):
             self._note(rx, _EMPTY_ACK)
             return True
         return False
 
     def _note(self, rx, answer):
         ring = self._safe if rx.code == 1 or rx.code == 5 else self._unsafe
-        if ring.owns(rx.record, rx.peer, rx.mid):
+        if ring.owns(rx.record, rx):
             ring.answers[rx.record] = answer
 
     def take_rx(self):

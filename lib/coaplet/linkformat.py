@@ -26,6 +26,9 @@ def core(server):
     """Make the handler of /.well-known/core. Resources without attributes (None) are not listed."""
 
     def handler(request, response):
+        if request.multicast and request.query:  # RFC 6690 4.1: who does not filter is silent then
+            response.code = 132
+            return
         comma = ""
         for resource in server.resources:
             if resource.attributes is not None and not resource.below:

@@ -81,7 +81,11 @@ class Message:
     def json(self):
         """The payload's JSON as an object. Raises CoapError 4.00 when it is none."""
         try:
-            return _json.loads(self.text())
+            text = self.text().strip()
+            obj = _json.loads(text)
+            if isinstance(obj, (dict, list)) and text[-1] not in "]}":
+                raise ValueError  # MicroPython takes '{"a":1' for whole
+            return obj
         except (ValueError, RuntimeError):  # RuntimeError: nested too deep
             raise CoapError(128, "the payload is not JSON")
 
@@ -103,14 +107,14 @@ class Message:
             k = find_option(table, number, k + 3)
         return values
 
-    def uint(self, number, default=None):
-        """The value of an option as integer (RFC 7252 3.2), or default where it is absent or longer than 4 bytes.
+    def uint(self, number, default=None, longest=4):
+        """The value of an option as integer (RFC 7252 3.2), or default where it is absent or of more bytes than longest.
 
         Allocates: nothing below 2**30.
         """
         table = self.table
         k = find_option(table, number, _HEAD)
-        if not k or table[k + 2] > 4:
+        if not k or table[k + 2] > longest:
             return default
         pos = table[k + 1]
         end = pos + table[k + 2]
@@ -123,7 +127,7 @@ class Message:
     @property
     def content_format(self):
         """The Content-Format number, or None."""
-        return self.uint(12)
+        return self.uint(12, None, 2)
 
     @property
     def path(self):
@@ -156,6 +160,8 @@ class Outgoing:
     """
 
     def __init__(self, mtu, table, values):
+        if mtu < 96:
+            raise ValueError("mtu is at least 96 bytes")
         self.buf = bytearray(mtu)
         self._mv = memoryview(self.buf)
         self._views = {}
@@ -272,9 +278,12 @@ class Outgoing:
         self._format(50)
 
     def _format(self, ct):
+        if not 0 <= ct < 65536:
+            raise ValueError("a Content-Format lies between 0 and 65535")
         n = 0 if ct == 0 else 1 if ct < 256 else 2
         k = find_option(self._table, 12, _HEAD)
         if k:  # a second text() or json() replaces the first one's
+            self._table[k + 1] = 0xFFFF
             self._table[k + 2] = n
             self._values[(k - _HEAD) // 3 + 1] = ct
         else:
@@ -283,11 +292,13 @@ class Outgoing:
     def finish(self, kind, mid):
         """Write header, token and options in front of the payload: the message is then buf[start:end].
 
-        kind: CON, NON or ACK. Returns its length in bytes. Raises ValueError when it is larger than mtu.
-        Allocates: nothing.
+        kind: CON, NON or ACK. Returns its length in bytes. Raises ValueError when it is larger than mtu, or the code
+        is none. Allocates: nothing.
         """
         table = self._table
         buf = self.buf
+        if not 0 < self.code < 256:
+            raise ValueError("no code: %d" % self.code)
         table[2] = (0x40 | kind << 4 | self._tkl) << 8 | self.code
         table[3] = mid
         pos = _HEADROOM

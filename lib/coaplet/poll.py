@@ -47,8 +47,7 @@ class Loop(Driver):
         ms = endpoint.poll_timeout(now)
         if ms == 0:
             endpoint.handle_timeout(now)
-            self._follow(now)
-            ms = endpoint.poll_timeout(now)
+            self._follow(now)  # which may be what the caller waits for
         if timeout_ms >= 0 and (ms < 0 or timeout_ms < ms):
             ms = timeout_ms
         return self._wait(ms)
@@ -62,10 +61,12 @@ class Loop(Driver):
         """Run a Remote's call to its end, serving meanwhile. Returns what it returns, raises what it raises."""
         try:
             while True:
-                coroutine.send(None)
-                self.poll()
+                ms = coroutine.send(None)
+                self.poll(-1 if ms is None else ms)
         except StopIteration as stop:
             return stop.value
+        finally:
+            coroutine.close()  # an interrupted one frees its slot
 
     def _register(self, transport):
         self._poller.register(transport.pollable, select.POLLIN)
@@ -81,7 +82,8 @@ class Loop(Driver):
                     found = True
                     if transport.pollable is not pollable:  # it was reopened
                         self._poller.unregister(pollable)
-                        self._register(transport)
+                        if transport.pollable is not None:
+                            self._register(transport)
                     break
         return found
 
@@ -91,27 +93,15 @@ class Loop(Driver):
         return _PAUSE
 
     async def wait_for_slot(self, timeout_ms):
-        await _PAUSE
+        await _Pause(timeout_ms)
         return True
-
-    # For Driver
-
-    def _wake(self, ex):
-        pass
-
-    def _arm(self):
-        pass
-
-    def spawn(self, coroutine, ex):
-        coroutine.close()
-        self.endpoint.release(ex)
-        raise RuntimeError("async handlers need coaplet.Node")
 
 
 class _Pause:
-    """Awaitable that gives way once, to Loop.run()."""
+    """Awaitable that gives way once, to Loop.run(), for up to ms."""
 
-    def __init__(self):
+    def __init__(self, ms=None):
+        self._ms = ms
         self._paused = False
 
     def __iter__(self):
@@ -123,6 +113,7 @@ class _Pause:
         self._paused = not self._paused
         if not self._paused:
             raise StopIteration
+        return self._ms
 
 
 _PAUSE = _Pause()

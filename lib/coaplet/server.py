@@ -12,6 +12,7 @@ _HEAD = const(5)
 _METHODS = ("GET", "POST", "PUT", "DELETE", "FETCH", "PATCH", "IPATCH")
 _DEFAULT = b"\0\x45\x44\x44\x42\x45\x44\x44"  # the code of a success by method (RFC 7252 5.8): 2.05, 2.04, 2.04, 2.02
 
+_NON = const(1)
 _BAD_OPTION = const(130)
 _NOT_FOUND = const(132)
 _METHOD_NOT_ALLOWED = const(133)
@@ -37,8 +38,8 @@ class Resource:
         self.formats = ct if isinstance(ct, tuple) else () if ct is None else (ct,)
         self.options = options
         self.attributes = attributes
-        self.below = path.endswith("/*")
-        self.key = path_key(path[:-2] if self.below else path)
+        self.below = path == "*" or path.endswith("/*")
+        self.key = path_key(path[:-1].rstrip("/") if self.below else path)
         self.size = len(self.key)
 
 
@@ -118,23 +119,23 @@ class Server:
         endpoint = self._endpoint
         rx = endpoint.rx
         code = rx.code
-        if code > 7:
-            endpoint.reply(_METHOD_NOT_ALLOWED)
-            endpoint.send_reply(now)
-            return
         resource = self._find(rx)
         table = rx.table
-        response = endpoint.reply(_DEFAULT[code])
+        response = endpoint.reply(_DEFAULT[code & 7])
         try:
-            if resource is None:
+            if table[3] and self._refuses(rx, resource, response):
+                if rx.kind == _NON and response.code == _BAD_OPTION:
+                    endpoint.reject()  # RFC 7252 5.4.1
+                    return
+            elif code > 7:
+                response.code = _METHOD_NOT_ALLOWED
+            elif resource is None:
                 response.code = _NOT_FOUND
             elif not resource.mask >> code & 1:
                 response.code = _METHOD_NOT_ALLOWED
             elif rx.truncated:  # RFC 7252 4.6, 5.9.2.9
                 response.code = _TOO_LARGE
                 response.option(60, endpoint.mtu - table[2])
-            elif table[3] and self._refuses(rx, resource, response):
-                pass
             else:
                 if not resource.is_async:
                     result = resource.handler(rx, response)
@@ -145,6 +146,8 @@ class Server:
                         self._make_async_slots()
                         response.clear(_DEFAULT[code])
                 if resource.is_async:
+                    if not hasattr(self._driver, "spawn"):
+                        raise RuntimeError("an async handler needs coaplet.Node")
                     ex = endpoint.defer(now, _DEFAULT[code])
                     if ex is not None:
                         self._driver.spawn(self._run(resource, ex), ex)
@@ -173,10 +176,16 @@ class Server:
         """Turn what a handler raised into a response (RFC 7252 5.5.2)."""
         if isinstance(error, CoapError) and error.code > 127:
             response.clear(error.code)
-            response.write(error.text[:200])
+            try:
+                response.write(str(error.text or "")[:100])
+            except ValueError:
+                pass  # it does not fit: the code says enough
         else:
             response.clear(_INTERNAL)
-            self.on_error(resource, error)
+            try:
+                self.on_error(resource, error)
+            except Exception as another:
+                print_error(resource, another)
 
     def _refuses(self, rx, resource, response):
         """Look at the critical options (RFC 7252 5.4.1, 5.4.3, 5.4.5). Returns True when one has been answered."""
@@ -190,7 +199,9 @@ class Server:
             repeated = number == previous
             previous = number
             k += 3
-            if not number & 1 or (number == 15 or number == 11) and n < 256 or number in resource.options:
+            if not number & 1 or (number == 15 or number == 11) and n < 256:
+                continue
+            if resource is not None and number in resource.options:
                 continue
             if number == 35 or number == 39:  # Proxy-Uri, Proxy-Scheme: this is an origin server (5.10.2)
                 response.code = _NO_PROXYING
@@ -199,7 +210,7 @@ class Server:
                 if number == 3 and 0 < n < 256 or number == 7 and n < 3:
                     continue
                 if number == 17 and n < 3:
-                    if not resource.formats or rx.uint(17) in resource.formats:
+                    if resource is None or not resource.formats or rx.uint(17) in resource.formats:
                         continue
                     response.code = _NOT_ACCEPTABLE
                     return True

@@ -24,13 +24,13 @@ class Udp:
         self.family = None
         self.empty = 0  # datagrams without a byte
         self.no_memory = 0  # datagrams dropped because there was no room to receive them
-        self._host = host
+        self.host = host
         self._port = port
         self._reopen = reopen
 
     def open(self):
         """Make and bind the socket. Raises OSError."""
-        self.family, address = resolve(self._host, self._port)
+        self.family, address = resolve(self.host, self._port)
         s = socket.socket(self.family, socket.SOCK_DGRAM)
         try:
             if self.family != socket.AF_INET:
@@ -51,6 +51,8 @@ class Udp:
         Allocates: what recvfrom does.
         """
         try:
+            if self.pollable is None:  # it could not be reopened
+                self.open()
             found = self.pollable.recvfrom(self.mtu + 1)
         except OSError:  # nothing there; or news of a datagram sent earlier, which is lost (RFC 7252 4.2)
             return None
@@ -60,7 +62,10 @@ class Udp:
             self.empty += 1
             if self._reopen:
                 self.close()
-                self.open()
+                try:
+                    self.open()
+                except OSError:
+                    pass  # the next receive() tries again
         return found
 
     def _drop(self):
@@ -94,4 +99,4 @@ class Udp:
         """The address it is bound to as text; where a port cannot tell it, as it was given."""
         if hasattr(self.pollable, "getsockname"):
             return format_address(self.pollable.getsockname())
-        return ("[%s]:%d" if ":" in self._host else "%s:%d") % (self._host, self._port)
+        return ("[%s]:%d" if ":" in self.host else "%s:%d") % (self.host, self._port)

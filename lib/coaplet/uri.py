@@ -1,5 +1,7 @@
 # coap:// URIs as a user writes them (RFC 7252 6, RFC 3986 3).
 
+_HEX = b"0123456789abcdefABCDEF"
+
 
 def split(uri):
     """Take a URI apart (RFC 7252 6.4, steps 1 to 6).
@@ -54,8 +56,7 @@ def unquote(value):
     parts = value.split(b"%")
     out = parts[0]
     for part in parts[1:]:
-        try:
-            out += bytes((int(part[:2].decode(), 16),)) + part[2:]
-        except ValueError:
-            raise ValueError("not a percent-encoding: %" + str(part[:2]))
+        if len(part) < 2 or part[0] not in _HEX or part[1] not in _HEX:
+            raise ValueError("a % needs two hexadecimal digits after it")
+        out += bytes((int(part[:2].decode(), 16),)) + part[2:]
     return out

@@ -1,0 +1,201 @@
+"""Fixtures of the interop tests: coaplet servers on each runtime, the other implementations, relays between them."""
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from coaplet_tools.setup.places import Unavailable
+from coaplet_tools.setup.state import program
+from interop.processes import PROGRAMS, Server, free_port, ours, running
+from interop.relay import Datagram, Relay, Rule, faithful
+from runtimes import RUNTIMES, Runtime
+
+LIMITS = {"async_slots": 6, "ack_timeout_ms": 200}  # of our servers; retransmission quick enough for a test
+
+NODES = [(runtime, "node") for runtime in RUNTIMES]
+LOOPS = [(runtime, "loop") for runtime in RUNTIMES if runtime.name in ("cpython", "unix-i386")]
+
+
+def name_of(served: tuple[Runtime, str]) -> str:
+    return f"{served[0].name}-{served[1]}"
+
+
+@pytest.hookimpl(trylast=True)  # after pytest's own sorting by fixtures
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tshark judge at the end, when everything has been recorded."""
+    items.sort(key=lambda item: item.path.name == "test_tshark.py")
+
+
+@dataclass(frozen=True)
+class OurServer:
+    runtime: Runtime
+    driver: str
+    server: Server
+    addresses: list[tuple[str, int]]  # IPv4's, then IPv6's if this machine has it
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What coap-client wrote: payloads (without the newline that it ends with), and what went wrong."""
+
+    out: bytes
+    error: str
+
+
+@pytest.fixture(scope="session")
+def recording() -> list[Datagram]:
+    """Each datagram that any relay has seen."""
+    return []
+
+
+@pytest.fixture
+def relay(recording: list[Datagram]) -> Iterator[Callable[..., Relay]]:
+    """Put a relay in front of a server: relay(address, ours, rule)."""
+    with ExitStack() as stack:
+
+        def open_relay(upstream: tuple[str, int], side: str, rule: Rule = faithful) -> Relay:
+            made = Relay(upstream, side, rule)
+            stack.callback(lambda: recording.extend(made.datagrams))
+            stack.callback(made.close)
+            return made
+
+        yield open_relay
+
+
+@pytest.fixture(scope="session", params=NODES + LOOPS, ids=name_of)
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OurServer]:
+    """A coaplet server on each runtime, with asyncio and without."""
+    yield from _serve(request.param, tmp_path_factory)
+
+
+@pytest.fixture(scope="session", params=NODES[:3], ids=name_of)
+def served_node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OurServer]:
+    """One with async resources, on each runtime that is not emulated."""
+    yield from _serve(request.param, tmp_path_factory)
+
+
+def _serve(served: tuple[Runtime, str], folders: pytest.TempPathFactory) -> Iterator[OurServer]:
+    runtime, driver = served
+    # ports chosen here: MicroPython's sockets cannot tell which one they got
+    uris = [f"coap://127.0.0.1:{free_port()}"]
+    if not missing_ipv6():
+        uris.append(f"coap://[::1]:{free_port('::1')}")
+    limits = dict(LIMITS)
+    try:
+        command, env = ours(runtime, "server.py", driver, json.dumps(limits), *uris)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    with running(command, folders.mktemp("served") / "output", env) as server:
+        yield OurServer(runtime, driver, server, server.addresses())
+        complaints = [line for line in server.output.read_text().splitlines() if "READY" not in line]
+        assert not [line for line in complaints if "on purpose" not in line], "\n".join(complaints)
+
+
+@pytest.fixture(scope="session")
+def coap_client() -> Callable[..., Printed]:
+    """Run libcoap's coap-client."""
+    path = _program("coap-client")
+
+    def run(*arguments: str, stdin: bytes = b"") -> Printed:
+        done = subprocess.run([path, "-B", "4", *arguments], input=stdin, capture_output=True, timeout=20)
+        return Printed(done.stdout.removesuffix(b"\n"), done.stderr.decode(errors="replace").strip())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def coap_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """The address of libcoap's coap-server, which stores what is PUT at any path."""
+    address = ("127.0.0.1", free_port())
+    command = [_program("coap-server"), "-A", address[0], "-p", str(address[1]), "-d", "50"]
+    with running(command, tmp_path_factory.mktemp("coap-server") / "output") as server:
+        server.wait_for_pong(address)
+        yield address
+
+
+@pytest.fixture(scope="session")
+def coap_server_ipv6(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    _need_ipv6()
+    address = ("::1", free_port("::1"))
+    command = [_program("coap-server"), "-A", address[0], "-p", str(address[1])]
+    with running(command, tmp_path_factory.mktemp("coap-server") / "output") as server:
+        server.wait_for_pong(address)
+        yield address
+
+
+@pytest.fixture(scope="session")
+def aiocoap() -> None:
+    """Skip what needs aiocoap where it cannot be had."""
+    if importlib.util.find_spec("aiocoap") is None:
+        pytest.skip("aiocoap is not in .venv: tools/requirements.txt has to name it")
+    _need_ipv6()  # its transport is an IPv6 socket that takes IPv4, too
+
+
+@pytest.fixture(scope="session")
+def aiocoap_server(aiocoap: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    address = ("127.0.0.1", free_port())
+    command = [sys.executable, str(PROGRAMS / "aiocoap_server.py"), address[0], str(address[1])]
+    output = tmp_path_factory.mktemp("aiocoap") / "output"
+    with running(command, output, {**os.environ, "AIOCOAP_SERVER_TRANSPORT": "udp6"}) as server:
+        server.wait_for_pong(address)
+        yield address
+
+
+@pytest.fixture(scope="session")
+def tshark() -> str:
+    return _program("tshark")
+
+
+@pytest.fixture(params=RUNTIMES, ids=lambda runtime: runtime.name)
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    """Each runtime that this machine can have."""
+    return _available(request.param)
+
+
+@pytest.fixture(params=RUNTIMES[:3], ids=lambda runtime: runtime.name)
+def fast_runtime(request: pytest.FixtureRequest) -> Runtime:
+    """Each runtime that is not emulated."""
+    return _available(request.param)
+
+
+def _available(runtime: Runtime) -> Runtime:
+    try:
+        runtime.command()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    return runtime
+
+
+def _program(name: str) -> str:
+    try:
+        return program(name)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+def missing_ipv6() -> str:
+    """Why this machine has no IPv6 loopback, or nothing."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError as error:
+        return f"no IPv6 on loopback: {error.strerror}"
+    return ""
+
+
+def _need_ipv6() -> None:
+    if reason := missing_ipv6():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def ipv6() -> None:
+    _need_ipv6()

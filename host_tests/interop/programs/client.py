@@ -1,0 +1,91 @@
+# A coaplet client for programs that nobody here wrote: client.py PATHS DRIVER LIMITS URI < STEPS
+#
+# PATHS, DRIVER, LIMITS: as of server.py. STEPS is a line with a JSON list (MicroPython's arguments end at 255 bytes). A
+# step is a request or, for node, a list of requests to be made at once; or {"wait_ms": n}: serve for so long. A request
+# has the arguments of Remote.request() with the method as text, or "ping". Prints a line of JSON for each step, what it
+# came to, and one of counters. Runs unchanged on CPython and MicroPython.
+
+import json
+import sys
+
+for path in reversed(sys.argv[1].split(":")):
+    sys.path.insert(0, path)
+
+from coaplet import CoapError, Loop, Node, code_text
+
+METHODS = ("GET", "POST", "PUT", "DELETE")
+SHOWN = (4, 8, 12, 14, 23, 28, 60)  # options of a response
+COUNTERS = "received sent requests responses retransmissions duplicates malformed unexpected timeouts resets faults"
+
+
+def call(remote, step):
+    kwargs = dict(step)
+    method = kwargs.pop("method")
+    if method == "ping":
+        return remote.ping(**kwargs)
+    if "hex" in kwargs:
+        kwargs["payload"] = bytes.fromhex(kwargs.pop("hex"))
+    return remote.request(METHODS.index(method) + 1, **kwargs)
+
+
+def describe(reply):
+    if not hasattr(reply, "code"):
+        return {"pong": reply >= 0}
+    options = {str(n): [value.hex() for value in reply.options(n)] for n in SHOWN if reply.option(n) is not None}
+    return {"code": code_text(reply.code), "payload": reply.payload.hex(), "options": options}
+
+
+def failure(error):
+    return {"error": type(error).__name__, "code": code_text(error.code), "text": error.text}
+
+
+def show(result):
+    print(json.dumps(result))
+
+
+async def attempt(remote, step):
+    try:
+        result = describe(await call(remote, step))
+    except CoapError as error:
+        result = failure(error)
+    result["ms"] = node.now()
+    return result
+
+
+async def asynchronous(uri, steps):
+    async with node:
+        remote = await node.connect(uri)
+        for step in steps:
+            if isinstance(step, list):
+                show(await asyncio.gather(*[attempt(remote, request) for request in step]))
+            elif "wait_ms" in step:
+                await asyncio.sleep(step["wait_ms"] / 1000)
+                show(None)
+            else:
+                show(await attempt(remote, step))
+
+
+def plain(uri, steps):
+    node.open()
+    remote = node.connect(uri)
+    for step in steps:
+        if "wait_ms" in step:
+            start = node.now()
+            while node.now() - start < step["wait_ms"]:
+                node.poll(10)
+            show(None)
+        else:
+            show(node.run(attempt(remote, step)))
+    node.close()
+
+
+driver, limits, uri = sys.argv[2:]
+steps = json.loads(sys.stdin.readline())
+node = (Node if driver == "node" else Loop)(**json.loads(limits))
+if driver == "node":
+    import asyncio
+
+    asyncio.run(asynchronous(uri, steps))
+else:
+    plain(uri, steps)
+show({name: getattr(node.counters, name) for name in COUNTERS.split()})

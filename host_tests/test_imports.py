@@ -1,0 +1,102 @@
+"""Each module of the library imports alone, and the library does without those that a build may leave out."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from coaplet_tools.setup.places import Unavailable
+from runtimes import RUNTIMES, Runtime
+
+LIB = Path(__file__).parent.parent / "lib"
+MODULES = sorted(path.stem for path in (LIB / "coaplet").glob("*.py") if path.stem != "__init__")
+
+# What works without a file; None: all that the others do is seen by importing them.
+SERVE = """
+from coaplet.driver import Driver
+class D(Driver):
+    def _arm(self): pass
+d = D()
+d.running = True
+@d.resource("a", rt="x")
+def a(request, response):
+    response.text("served")
+d.endpoint.handle_datagram(0, b"\\x41\\x01\\x00\\x07t\\xb1a", "peer", None)
+d._transports = []
+d._follow(0)
+assert d.endpoint.poll_transmit(None)
+assert bytes(d.endpoint.tx_buf) == b"\\x61\\x45\\x00\\x07t\\xc0\\xffserved", bytes(d.endpoint.tx_buf)
+"""
+ASK = """
+from coaplet.driver import Driver
+from coaplet.client import Remote
+class Sent(Exception): pass
+class D(Driver):
+    async def wait(self, ex): raise Sent
+    def _arm(self): pass
+d = D()
+d.running = True
+try:
+    Remote(d, None, "peer", None, "").get("a").send(None)
+    raise AssertionError
+except Sent:
+    pass
+"""
+LOOP = "from coaplet import Loop\nLoop()\n"
+NODE = "from coaplet import Node\nNode()\n"
+WITHOUT = {
+    "linkformat": (SERVE, ASK, LOOP, NODE),
+    "server": (ASK, LOOP, NODE),
+    "client": (SERVE, LOOP, NODE),
+    "poll": (SERVE, ASK, NODE),
+    "aio": (SERVE, ASK, LOOP),
+}
+
+
+def run(runtime: Runtime, lib: Path, script: str) -> None:
+    try:
+        command = runtime.command()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    script = f"import sys\nsys.path.insert(0, {str(lib)!r})\n{script}\nprint('END')\n"
+    flags = ["-I", "-B"] if not runtime.launcher else []
+    done = subprocess.run(
+        [*command, *flags, "-c", script], capture_output=True, text=True, timeout=60, env={"MICROPYPATH": ".frozen"}
+    )
+    assert done.stdout.endswith("END\n"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_alone(runtime: Runtime, module: str):
+    run(runtime, LIB, f"import coaplet.{module}\nassert coaplet.{module}.__name__ == 'coaplet.{module}'")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_is_had_from_the_package(runtime: Runtime, module: str):
+    run(runtime, LIB, f"from coaplet import {module}\nassert {module}.__name__ == 'coaplet.{module}'")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)
+@pytest.mark.parametrize("missing", WITHOUT)
+def test_the_others_work_without_a_module(runtime: Runtime, missing: str, tmp_path: Path):
+    shutil.copytree(LIB / "coaplet", tmp_path / "coaplet", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "coaplet" / f"{missing}.py").unlink()
+    others = [module for module in MODULES if module != missing]
+    run(runtime, tmp_path, "\n".join(f"import coaplet.{module}" for module in others))
+    for script in WITHOUT[missing]:
+        run(runtime, tmp_path, script)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)
+def test_names_of_the_package_are_found_and_others_are_attribute_errors(runtime: Runtime):
+    run(
+        runtime,
+        LIB,
+        "import coaplet\n"
+        "from coaplet import CLASS1, CoapError, Endpoint, Loop, NOT_FOUND, Node, Udp\n"
+        "assert NOT_FOUND == 132 and CLASS1['mtu'] == 576 and coaplet.Loop is Loop\n"
+        "assert not hasattr(coaplet, 'nothing')",
+    )

@@ -1,0 +1,13 @@
+"""The collector: takes what sensor nodes send over CoAP, keeps it in SQLite, shows it.
+
+    __main__.py cli.py     commands, exit codes
+    serve.py               one run of the collector, from listening to the last commit
+    resources.py           `logs` and `.s/*` as Golioth answers them: codes, ETags
+    writer.py              one thread owns the database; records are committed in batches
+    records.py schema.py   what a record is; how it lies in SQLite
+    query.py               reading a database, also one that is being written
+    show.py watch.py text.py    the terminal
+    errors.py etag.py
+
+An answer promises that the record is on the disk: nothing is answered before its commit.
+"""

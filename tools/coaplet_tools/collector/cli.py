@@ -1,0 +1,126 @@
+"""The commands: serve, nodes, query.
+
+Exit codes: 0 done, also when Ctrl-C ended it; 1 it could not be done, and a line says why; 2 wrong usage.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from coaplet_tools.collector import formats, query
+from coaplet_tools.collector.errors import CollectorError
+from coaplet_tools.collector.records import LEVELS
+from coaplet_tools.collector.schema import open_to_read
+from coaplet_tools.collector.serve import Collector, stop_event
+from coaplet_tools.collector.show import JsonLines, Lines, Quiet, complain, silence
+from coaplet_tools.collector.text import Paint, colours_wanted
+from coaplet_tools.collector.watch import node_lines, read_nodes, watch
+
+_LISTEN = "coap://0.0.0.0:5683"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command. Returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], None] = arguments.command
+    try:
+        command(arguments)
+        sys.stdout.flush()
+    except CollectorError as error:
+        complain("coaplet-collector", error)
+        return 1
+    except BrokenPipeError:  # `coaplet-collector query | head`
+        silence()
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "coaplet-collector", description="Receives records of sensor nodes over CoAP and keeps them in SQLite."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    database = argparse.ArgumentParser(add_help=False)
+    database.add_argument("--db", type=Path, default=Path("collector.db"), metavar="PATH", help="default: %(default)s")
+
+    serve = commands.add_parser("serve", parents=[database], help="receive and store, until Ctrl-C")
+    serve.add_argument(
+        "--listen", action="append", metavar="URI", help=f"where to listen, default {_LISTEN}; may be repeated"
+    )
+    how = serve.add_mutually_exclusive_group()
+    how.add_argument("--quiet", action="store_true", help="show troubles only")
+    how.add_argument("--json", action="store_true", help="a JSON object a line for each event")
+    how.add_argument("--watch", action="store_true", help="show the table of nodes instead of each record")
+    serve.set_defaults(command=_serve)
+
+    nodes = commands.add_parser("nodes", parents=[database], help="show the nodes and their latest values")
+    how = nodes.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="as JSON")
+    how.add_argument("--watch", action="store_true", help="draw it anew each second, until Ctrl-C")
+    nodes.set_defaults(command=_nodes)
+
+    rows = commands.add_parser("query", parents=[database], help="print stored records")
+    rows.add_argument("--node", metavar="NAME", help="of this node")
+    rows.add_argument("--kind", choices=("log", "reading"))
+    rows.add_argument("--path", metavar="PATH", help="readings of this path, such as temperature")
+    rows.add_argument("--level", choices=LEVELS, help="logs of this level and those above it")
+    rows.add_argument("--since", metavar="WHEN", help="received since: 10m (s m h d w) or 2025-01-31T12:00")
+    rows.add_argument("--limit", type=_count, metavar="N", help="the last N only")
+    rows.add_argument("--format", choices=("table", "json", "csv"), default="table")
+    rows.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+    rows.set_defaults(command=_query)
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    asyncio.run(_serve_until_stopped(arguments))
+
+
+async def _serve_until_stopped(arguments: argparse.Namespace) -> None:
+    stop = stop_event()
+    paint = Paint(colours_wanted())
+    if arguments.json:
+        display = JsonLines()
+    else:
+        # Lines would run into the table that --watch draws.
+        display = Quiet(paint) if arguments.quiet or arguments.watch else Lines(paint)
+    async with Collector(arguments.listen or [_LISTEN], arguments.db, display) as collector:
+        display.started(collector.addresses, arguments.db)
+        if arguments.watch:
+            title = f"listening on {' '.join('coap://' + address for address in collector.addresses)}; Ctrl-C stops"
+            await watch(arguments.db, title, stop, paint)
+        await stop.wait()
+    display.stopped(collector.counts)
+
+
+def _nodes(arguments: argparse.Namespace) -> None:
+    paint = Paint(colours_wanted())
+    if arguments.watch:
+        asyncio.run(_watch(arguments.db, paint))
+        return
+    nodes = read_nodes(arguments.db)
+    lines = [json.dumps(nodes)] if arguments.json else node_lines(nodes, paint)
+    print("\n".join(lines))
+
+
+async def _watch(database: Path, paint: Paint) -> None:
+    await watch(database, f"{database}; Ctrl-C stops", stop_event(), paint)
+
+
+def _query(arguments: argparse.Namespace) -> None:
+    since = None if arguments.since is None else query.since(arguments.since, time.time())
+    wanted = query.Filter(arguments.node, arguments.kind, arguments.path, arguments.level, since, arguments.limit)
+    with closing(open_to_read(arguments.db)) as connection, closing(query.rows(connection, wanted)) as rows:
+        formats.write(rows, arguments.format, sys.stdout, Paint(colours_wanted()))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 2**63:
+        raise argparse.ArgumentTypeError("a whole number, 1 or more")
+    return int(text)
