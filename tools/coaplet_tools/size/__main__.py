@@ -17,6 +17,17 @@ _HERE = Path(__file__).parent
 _BYTECODE = ROOT / "build/mpy/bytecode"
 _VIPER = ROOT / "build/mpy/x86"
 
+# Limits, each with two values between which its cost in heap is taken; README.md's formula comes from these
+_LIMITS = {
+    "mtu": (576, 1600),
+    "tx_slots": (1, 5),
+    "exchanges": (1, 9),
+    "duplicates": (8, 40),
+    "replay_bytes": (40, 168),
+    "max_options": (8, 40),
+    "async_slots": (1, 5),
+}
+
 
 def _probe(script: str, *arguments: str, build: Path = _BYTECODE) -> dict[str, int]:
     """Run a probe on the 32-bit unix port, with coaplet from a build of .mpy files."""
@@ -44,6 +55,9 @@ def measure() -> dict[str, int]:
     figures["mpy_bytes"] = sum(modules.values())
     figures |= _probe("heap_probe.py")
     figures["heap_node_class1"] = _probe("heap_probe.py", "class1")["heap_node"]
+    for limit, (low, high) in _LIMITS.items():
+        less, more = (_probe("heap_probe.py", json.dumps({limit: n}))["heap_node"] for n in (low, high))
+        figures[f"heap_per_{limit}"] = round((more - less) / (high - low))
     figures |= _probe("alloc_probe.py", build=_VIPER)
     return figures
 

@@ -1,4 +1,4 @@
-"""Runs on the 32-bit unix port: the heap of a plain node with the default limits. Prints JSON.
+"""Runs on the 32-bit unix port: the heap of a plain node, PORT [LIMITS as JSON | class1]. Prints JSON.
 
 heap_import_mpy: all that importing the modules of a server and client leaves in use. heap_node: what a running node
 adds to that, having served and sent one request (to itself, over its socket).
@@ -25,13 +25,21 @@ async def main(port, bare):
 
     await asyncio.sleep_ms(1)
     figures = {"heap_import_mpy": used() - bare}
-    limits = CLASS1 if len(sys.argv) > 2 else {}
+    limits = {}
+    if len(sys.argv) > 2:
+        limits = CLASS1 if sys.argv[2] == "class1" else json.loads(sys.argv[2])
     before = used()
     node = Node("coap://127.0.0.1:%d" % port, **limits)
 
     @node.resource("t", rt="temperature", ct=0)
     def temperature(request, response):
         response.text("21.5")
+
+    if "async_slots" in limits:
+
+        @node.resource("slow")
+        async def slow(request, response):
+            pass
 
     await node.start()
     remote = await node.connect("coap://127.0.0.1:%d" % port)
