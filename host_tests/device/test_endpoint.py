@@ -1,7 +1,7 @@
 """The message layer's rules, one by one, on a virtual clock (RFC 7252 4 and 5.2)."""
 
 from coaplet.endpoint import RESET, RESPONSE, TIMEOUT
-from net import Network, Host, pair
+from net import Host, Network, pair
 
 CON, NON, ACK, RST = 0, 1, 2, 3
 

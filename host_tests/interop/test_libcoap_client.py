@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from interop.conftest import NODES, name_of
+
 LONG_PATH = "/".join(f"s{i:02d}" for i in range(1, 15))
 LARGE = "".join(f"{i:04d}-" for i in range(200)).encode()
 CLIENT_GET = "client CON 0.01"
@@ -103,6 +105,13 @@ def test_more_options_than_there_is_room_for_harm_nothing(link, coap_client):
 @pytest.mark.parametrize("number", [3001, 65001])
 def test_an_unknown_critical_option_gets_4_02(link, coap_client, number):
     assert coap_client("-O", f"{number},x", f"{link.uri}/text").error.startswith("4.02 ")
+
+
+@pytest.mark.parametrize("served_node", NODES[2:3], ids=name_of, indirect=True)
+def test_an_unknown_critical_option_in_a_non_gets_silence(served_node, relay, coap_client):
+    link = relay(served_node.addresses[0], "server")
+    assert coap_client("-B", "1", "-N", "-O", "3001,x", f"{link.uri}/text").out.strip() == b""
+    assert link.lines(1) == ["client NON 0.01"]  # RFC 7252 5.4.1, 4.3
 
 
 def test_uri_host_is_understood(link, coap_client):

@@ -42,9 +42,11 @@ def traffic(served_node, relay, coap_client) -> list[Datagram]:
     coap_client("-m", "post", "-t", "50", "-e", '{"a":[1,2]}', f"{link.uri}/echo")
     coap_client("-O", "3001,x", f"{link.uri}/text")
     own = relay(served_node.addresses[0], "both")
-    lengths = [[3000 + 2 * i, "y" * n] for i, n in enumerate((0, 1, 12, 13, 14, 268, 269, 270))]
+    edges = (12, 13, 14, 268, 269, 270)  # of deltas and lengths; tshark knows no unknown options below 2048
+    options = [[3000 + sum(edges[: i + 1]), "y" * n] for i, n in enumerate(edges)]
     steps = [
-        {"method": "GET", "path": "inspect/x", "options": lengths},
+        {"method": "GET", "path": "inspect/x", "options": options},
+        {"method": "GET", "path": "inspect/y", "options": [[28, 0], [60, 70000], [2054, ""], [2054, "z"]]},
         {"method": "POST", "path": "echo", "hex": "ff00ff", "ct": 42, "confirmable": False},
         {"method": "PUT", "path": "store/tshark?q=%00", "json": {"k": None}, "accept": 65535},
         {"method": "GET", "path": "slow"},
@@ -52,7 +54,7 @@ def traffic(served_node, relay, coap_client) -> list[Datagram]:
         {"method": "ping"},
     ]
     run_ours(served_node.runtime, "node", own.uri, steps)
-    own.lines(14)
+    own.lines(16)
     return [*link.datagrams, *own.datagrams]
 
 

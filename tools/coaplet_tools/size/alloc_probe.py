@@ -94,11 +94,7 @@ def main():
         assert endpoint.poll_event() == 2
         endpoint.release(ex)
 
-    print(
-        json.dumps(
-            {"alloc_per_request": round(served - floor), "alloc_per_request_sent": round(per_request(ask))}
-        )
-    )
+    print(json.dumps({"alloc_per_request": round(served - floor), "alloc_per_request_sent": round(per_request(ask))}))
 
 
 main()

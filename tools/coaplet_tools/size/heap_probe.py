@@ -18,10 +18,6 @@ def used():
 
 async def main(port, bare):
     from coaplet import CLASS1, Node
-    import coaplet.client
-    import coaplet.linkformat
-    import coaplet.server
-    import coaplet.udp
 
     await asyncio.sleep_ms(1)
     figures = {"heap_import_mpy": used() - bare}
