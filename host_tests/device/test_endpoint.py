@@ -197,7 +197,7 @@ def test_early_eviction_is_counted():
     _, s = server(duplicates=4)
     for mid in range(6):
         s.receive(message(CON, 2, mid, b"", P))
-    assert s.endpoint._unsafe.early == 2
+    assert s.endpoint._duplicates.early == 2
     s.receive(message(CON, 2, 0, b"", P))  # pushed out: it runs again
     assert len(s.calls) == 7
 
@@ -522,7 +522,7 @@ def test_poll_timeout_is_never_more_than_an_hour():
     assert 0 < s.endpoint.poll_timeout(network.now) <= 3600000
     network.run_for(8000000)
     assert s.endpoint.poll_timeout(network.now) == -1
-    assert not any(s.endpoint._unsafe._peers)
+    assert not any(s.endpoint._duplicates._peers)
 
 
 def test_a_transport_that_stalls_does_not_hold_up_another():

@@ -1,11 +1,16 @@
 # Requests of ours (RFC 7252 5.2-5.4): what a user calls. Waiting is left to the driver: asyncio or a plain loop.
 
 from .codes import CoapError, Reset, Timeout
-from .endpoint import RESPONSE, TIMEOUT
 from .message import Message
-from .port import random_bytes, ticks_add, ticks_diff
+from .port import const, random_bytes, ticks_add, ticks_diff
 from .uri import unquote
 from .wire import copy
+
+_HOUR_MS = const(3600000)
+
+# Events (endpoint.py)
+_RESPONSE = const(2)
+_TIMEOUT = const(3)
 
 
 class Remote:
@@ -113,14 +118,15 @@ class Remote:
         endpoint = driver.endpoint
         ex = endpoint.open(self._peer, self._transport, confirmable)
         if ex is None:
-            until = None if timeout_ms is None else ticks_add(driver.now(), timeout_ms)
+            until = ticks_add(driver.now(), timeout_ms or 0)
             while ex is None:
-                if timeout_ms is not None:
-                    timeout_ms = ticks_diff(until, driver.now())
-                if timeout_ms is not None and timeout_ms <= 0 or not await driver.wait_for_slot(timeout_ms):
-                    raise Timeout(0, "no slot was free in time: raise tx_slots or exchanges, or the timeout")
+                await driver.wait_for_slot(timeout_ms or _HOUR_MS)
                 if not driver.running:
                     raise CoapError(0, "the node was stopped")
+                if timeout_ms:
+                    timeout_ms = ticks_diff(until, driver.now())
+                    if timeout_ms <= 0:
+                        raise Timeout(0, "no slot was free in time: raise tx_slots or exchanges, or the timeout")
                 ex = endpoint.open(self._peer, self._transport, confirmable)
         return ex, timeout_ms
 
@@ -151,11 +157,11 @@ class Remote:
 def settle(endpoint, event):
     """Note how an exchange ended, for whoever waits for it."""
     ex = endpoint.exchange
-    if event == RESPONSE:
+    if event == _RESPONSE:
         ex.message = endpoint.take_rx()
     else:
         where = ex.transport.format(ex.peer)
-        if event == TIMEOUT:
+        if event == _TIMEOUT:
             ex.message = Timeout(0, "no answer from %s: is it up, and is that its address?" % where)
         else:
             ex.message = Reset(0, "%s rejected the message" % where)

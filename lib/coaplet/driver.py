@@ -4,14 +4,15 @@
 
 import gc
 
-from .endpoint import REQUEST, Endpoint
+from .endpoint import Endpoint
 from .port import const, ticks_ms
 from .uri import is_address, split
 
 # Counters (counters.py)
 _N_SEND_ERRORS = const(16)
 
-PORT = 5683  # RFC 7252 6.1
+_REQUEST = const(1)  # an event (endpoint.py)
+_PORT = const(5683)  # RFC 7252 6.1
 
 # RFC 7228's class-1 device: limits for a node of 10 KiB
 CLASS1 = {"mtu": 576, "duplicates": 4, "exchanges": 2, "max_options": 16}
@@ -24,11 +25,10 @@ class Driver:
     transports: home-made ones beside them. async_slots: async handlers at a time. limits: Endpoint's arguments.
     """
 
+    now = staticmethod(ticks_ms)
+
     def __init__(self, *listen, transports=(), async_slots=2, **limits):
         self.endpoint = Endpoint(**limits)
-        self.counters = self.endpoint.counters
-        self.counts = self.counters.counts
-        self.now = ticks_ms
         self.server = None
         self._async_slots = async_slots
         self._transports = list(transports)
@@ -37,12 +37,17 @@ class Driver:
             scheme, host, port, rest = split(uri)
             if scheme != "coap" or rest:
                 raise ValueError("a node listens at coap://host:port: " + uri)
-            self._transports.append(self._udp(host, PORT if port is None else port))
+            self._transports.append(self._udp(host, _PORT if port is None else port))
 
     def _udp(self, host, port):
         from .udp import Udp
 
         return Udp(host, port, self.endpoint.mtu)
+
+    @property
+    def counters(self):
+        """What happened so far, by name: counters.requests (counters.py)."""
+        return self.endpoint.counters
 
     @property
     def rtt_ms(self):
@@ -55,9 +60,7 @@ class Driver:
 
     # Serving
 
-    def resource(
-        self, path, methods="GET", rt=None, if_=None, title=None, ct=None, sz=None, observe=False, options=()
-    ):
+    def resource(self, path, methods="GET", rt=None, if_=None, title=None, ct=None, sz=None, observe=False, options=()):
         """Serve a path with the function that this decorates: f(request, response), plain or async.
 
         path: "sensors/temperature"; "files/*" serves all paths below files. methods: names, space-separated.
@@ -125,7 +128,7 @@ class Driver:
         endpoint = self.endpoint
         event = endpoint.poll_event()
         while event:
-            if event != REQUEST:
+            if event != _REQUEST:
                 self._settle(event)
             elif self.server is not None:
                 self.server.handle(now)
@@ -135,7 +138,7 @@ class Driver:
         for transport in self._transports:
             while endpoint.poll_transmit(transport):
                 if not transport.send(endpoint.tx_buf, endpoint.tx_peer):
-                    self.counts[_N_SEND_ERRORS] += 1
+                    endpoint.counts[_N_SEND_ERRORS] += 1
 
     def _settle(self, event):
         from .client import settle
@@ -182,7 +185,7 @@ class Driver:
             raise ValueError("only coap:// can be connected to so far: " + uri)
         if "?" in rest:
             raise ValueError("a query belongs to a request, not to the connection: " + uri)
-        family, peer = resolve(host, PORT if port is None else port)
+        family, peer = resolve(host, _PORT if port is None else port)
         new = None
         for transport in self._transports:
             if isinstance(transport, Udp) and transport.family == family and transport.host in ("0.0.0.0", "::", host):

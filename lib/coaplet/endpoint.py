@@ -8,11 +8,11 @@
 # `now` is in ticks (port.ticks_ms). `peer` is opaque and compared with ==. At most one event a datagram; self.rx is
 # valid until the next handle_*. Nothing a peer sends raises. Buffers, slots and deadlines are transmission.py's.
 
-from .duplicates import Ring
-from .message import Message
+from .duplicates import Duplicates
+from .message import Message, Outgoing
 from .port import const, ticks_add, ticks_diff
-from .transmission import Transmission
-from .wire import parse_options, same
+from .transmission import Exchange, Transmission
+from .wire import option_table, parse_options, same
 
 # Events
 REQUEST = 1  # in rx; answer with reply() and send_reply(), defer() or reject()
@@ -25,7 +25,7 @@ _RESPONSE = const(2)
 _TIMEOUT = const(3)
 _RESET = const(4)
 
-# States of an Exchange (exchange.py)
+# States of an Exchange (transmission.py)
 _FREE = const(0)
 _SENT = const(2)
 _ANSWERING = const(3)
@@ -65,6 +65,7 @@ _N_NOT_KEPT = const(13)
 _HEAD = const(5)
 _ACK_DELAY_MS = const(200)  # an async handler's time to answer piggybacked (RFC 7252 5.2.2)
 _HOUR_MS = const(3600000)
+_MAX_LATENCY_MS = const(100000)  # RFC 7252 4.8.2
 
 
 class Endpoint(Transmission):
@@ -74,14 +75,18 @@ class Endpoint(Transmission):
     repeat of an unsafe request. limits: Transmission's arguments.
     """
 
-    def __init__(self, duplicates=8, replay_bytes=80, **limits):
-        super().__init__(**limits)
-        self.rx = Message(self._table[0])
-        self._safe = Ring(duplicates, 0)
-        self._unsafe = Ring(duplicates, replay_bytes)
+    def __init__(self, duplicates=8, replay_bytes=80, max_options=16, **limits):
+        super().__init__(max_options=max_options, **limits)
+        self.rx = Message(max_options)
+        self._duplicates = Duplicates(duplicates, replay_bytes)
         self._event = 0
         self.exchange = None
-        self._peer = None  # the last one: equal peers become the same object
+
+    def add_async_slots(self, n):
+        """Make room for n async handlers at a time: a buffer of mtu and an option table each."""
+        capacity = self.rx.table[0]
+        for _ in range(n):
+            self.handlers.append(Exchange(Outgoing(self.mtu, option_table(capacity), [None] * (capacity + 1))))
 
     # Receiving
 
@@ -96,15 +101,15 @@ class Endpoint(Transmission):
         if n < 4 or data[0] >> 6 != 1:
             counts[_N_IGNORED] += 1  # RFC 7252 3: silently
             return
-        if peer == self._peer:
-            peer = self._peer  # one object a peer, so that what is noted of it costs no more memory
-        else:
-            self._peer = peer
         kind = data[0] >> 4 & 3
         tkl = data[0] & 15
         code = data[1]
         mid = data[2] << 8 | data[3]
         rx = self.rx
+        if peer == rx.peer:
+            peer = rx.peer  # one object a peer, so that what is noted of it costs no more memory
+        else:
+            rx.peer = peer
         rx.truncated = n > self.mtu
         if n > self.mtu:
             counts[_N_OVERSIZED] += 1
@@ -116,7 +121,6 @@ class Endpoint(Transmission):
         rx.code = code
         rx.mid = mid
         rx.tkl = tkl
-        rx.peer = peer
         rx.transport = transport
         rx.multicast = multicast
         if code == 0:
@@ -140,13 +144,16 @@ class Endpoint(Transmission):
         if kind > _NON or (multicast and kind == _CON):  # RFC 7252 4.2, 8.1
             counts[_N_MALFORMED] += 1
             return
-        ring = self._safe if code == 1 or code == 5 else self._unsafe  # GET and FETCH
-        i = ring.find(now, rx)
+        ring = self._duplicates
+        first = 0 if code == 1 or code == 5 else ring.slots  # GET and FETCH are safe
+        i = ring.find(now, rx, first)
         if i < 0:
-            lifetime = self.non_lifetime_ms if kind else self.exchange_lifetime_ms
-            i = ring.add(now, rx, ticks_add(now, lifetime))
-            if not self.armed:
-                self._arm(ticks_add(now, _HOUR_MS))
+            lifetime = self.exchange_lifetime_ms
+            if kind:
+                lifetime -= _MAX_LATENCY_MS + self.ack_timeout_ms  # NON_LIFETIME
+            i = ring.add(now, rx, ticks_add(now, lifetime), first)
+            if self.deadline is None:
+                self.deadline = ticks_add(now, _HOUR_MS)
         else:
             counts[_N_DUPLICATES] += 1
             if kind == _NON:
@@ -234,7 +241,7 @@ class Endpoint(Transmission):
             ):
                 break
         else:
-            if kind == _CON and self._safe.find(now, rx) >= 0:
+            if kind == _CON and self._duplicates.find(now, rx, 0) >= 0:
                 counts[_N_DUPLICATES] += 1
                 self._empty(_ACK, rx.mid, rx.peer, rx.transport)  # our ACK was lost
             else:
@@ -248,7 +255,7 @@ class Endpoint(Transmission):
         if state == _SENT:
             self._note_rtt(now, ex)
         if kind == _CON:
-            self._safe.add(now, rx, ticks_add(now, self.exchange_lifetime_ms))
+            self._duplicates.add(now, rx, ticks_add(now, self.exchange_lifetime_ms), 0)
             self._arm(ticks_add(now, _HOUR_MS))
             self._empty(_ACK, rx.mid, rx.peer, rx.transport)
         counts[_N_RESPONSES] += 1
@@ -276,7 +283,7 @@ class Endpoint(Transmission):
 
         Allocates: nothing.
         """
-        self.armed = False
+        self.deadline = None
         for ex in self.exchanges:
             if 1 < ex.state < 6:
                 self._expire(now, ex)
@@ -290,9 +297,8 @@ class Endpoint(Transmission):
                     ex.state = _ACKED
                     ex.out.empty(_ACK, ex.mid)
                     self._set_due(ex)
-                    self._note(ex.message, _EMPTY_ACK)
-        left = self._safe.sweep(now)
-        if self._unsafe.sweep(now) or left:
+                    self._duplicates.note(ex.message, _EMPTY_ACK)
+        if self._duplicates.sweep(now):
             self._arm(ticks_add(now, _HOUR_MS))
 
     def poll_event(self):
@@ -333,7 +339,7 @@ class Endpoint(Transmission):
                 i = 0
                 while self._pool[i] is not ex.out:
                     i += 1
-                self._pool[i] = out
+                self._pool[i] = out  # pyright: ignore[reportCallIssue, reportArgumentType]
                 out.held = True
                 self._scratch = ex.out
                 self._scratch.held = False
@@ -360,17 +366,12 @@ class Endpoint(Transmission):
                 out.finish(_NON, self._new_mid(None))
             return False
         out.finish(_ACK, rx.mid)
-        if rx.code == 1 or rx.code == 5:
-            self._note(rx, _NOTHING)
-        elif self._unsafe.owns(rx.record, rx) and not self._unsafe.keep(rx.record, out):
-            self._note(rx, _EMPTY_ACK)
-            return True
+        ring = self._duplicates
+        if rx.record >= ring.slots:
+            return not ring.keep(rx, out)
+        if out is not self._scratch:
+            ring.note(rx, _NOTHING)  # an async handler works on it no longer
         return False
-
-    def _note(self, rx, answer):
-        ring = self._safe if rx.code == 1 or rx.code == 5 else self._unsafe
-        if ring.owns(rx.record, rx):
-            ring.answers[rx.record] = answer
 
     def take_rx(self):
         """Give rx away, to whoever needs it for longer than its event. Allocates: another Message."""
@@ -378,6 +379,7 @@ class Endpoint(Transmission):
         if not isinstance(rx.data, bytes):  # somebody's buffer, which will be written again
             rx.data = bytes(memoryview(rx.data)[: rx.end])
         self.rx = Message(rx.table[0])
+        self.rx.peer = rx.peer
         return rx
 
     def defer(self, now, code):
@@ -392,7 +394,7 @@ class Endpoint(Transmission):
                 ex.transport = rx.transport
                 ex.mid = rx.mid
                 ex.out.reset(code, rx.data, 4, rx.tkl)
-                self._note(rx, _IN_WORK)
+                self._duplicates.note(rx, _IN_WORK)
                 if rx.kind == _CON:
                     ex.deadline = ticks_add(now, _ACK_DELAY_MS)
                     self._arm(ex.deadline)

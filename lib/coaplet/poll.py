@@ -61,8 +61,7 @@ class Loop(Driver):
         """Run a Remote's call to its end, serving meanwhile. Returns what it returns, raises what it raises."""
         try:
             while True:
-                ms = coroutine.send(None)
-                self.poll(-1 if ms is None else ms)
+                self.poll(coroutine.send(None))
         except StopIteration as stop:
             return stop.value
         finally:
@@ -92,15 +91,14 @@ class Loop(Driver):
     def wait(self, ex):
         return _PAUSE
 
-    async def wait_for_slot(self, timeout_ms):
-        await _Pause(timeout_ms)
-        return True
+    async def wait_for_slot(self, ms):
+        await _Pause(ms)
 
 
 class _Pause:
-    """Awaitable that gives way once, to Loop.run(), for up to ms."""
+    """Awaitable that gives way once, to Loop.run(), for up to ms; -1: for ever."""
 
-    def __init__(self, ms=None):
+    def __init__(self, ms):
         self._ms = ms
         self._paused = False
 
@@ -116,4 +114,4 @@ class _Pause:
         return self._ms
 
 
-_PAUSE = _Pause()
+_PAUSE = _Pause(-1)

@@ -3,10 +3,12 @@
 # Everything above it is the same source on MicroPython and on CPython. Time is in ticks: milliseconds that wrap, at
 # 2**30 on a board, and compare only within half of that; ticks_add and ticks_diff do all arithmetic on them.
 
-import os
 import socket
 import sys
 import time
+
+# random_bytes(n): from the operating system's or the chip's own source. Allocates them.
+from os import urandom as random_bytes  # noqa: F401
 from socket import AF_INET as AF_INET
 
 MICROPYTHON = sys.implementation.name == "micropython"
@@ -73,11 +75,6 @@ def ptr8(buf):
 def ptr16(buf):
     """Stand in for viper's cast; buf is an array('H')."""
     return buf
-
-
-def random_bytes(n):
-    """n bytes from the operating system's or the chip's own random source. Allocates them."""
-    return os.urandom(n)
 
 
 async def _coroutine():

@@ -9,7 +9,7 @@ from .port import const, is_async, print_line
 from .wire import path_hash, path_key, path_matches
 
 _HEAD = const(5)
-_METHODS = ("GET", "POST", "PUT", "DELETE", "FETCH", "PATCH", "IPATCH")
+_METHODS = "GET POST PUT DELETE FETCH PATCH IPATCH"  # from code 1 on
 _DEFAULT = b"\0\x45\x44\x44\x42\x45\x44\x44"  # the code of a success by method (RFC 7252 5.8): 2.05, 2.04, 2.04, 2.02
 
 _NON = const(1)
@@ -32,15 +32,15 @@ class Resource:
         self.is_async = is_async(handler)
         self.mask = 0  # bit n: method code n
         for name in methods.split():
-            if name not in _METHODS:
-                raise ValueError("methods: %s is none of %s" % (name, " ".join(_METHODS)))
-            self.mask |= 2 << _METHODS.index(name)
+            try:
+                self.mask |= 2 << _METHODS.split().index(name)
+            except ValueError:
+                raise ValueError("methods: %s is none of %s" % (name, _METHODS))
         self.formats = ct if isinstance(ct, tuple) else () if ct is None else (ct,)
         self.options = options
         self.attributes = attributes
         self.below = path == "*" or path.endswith("/*")
         self.key = path_key(path[:-1].rstrip("/") if self.below else path)
-        self.size = len(self.key)
 
 
 class Server:
@@ -56,6 +56,7 @@ class Server:
         self._async_slots = async_slots
         self.resources = []  # in order of their paths
         self._by_hash = {}
+        self._below = ()  # those that end in /*
         self.on_error = print_error
         try:
             from .linkformat import core
@@ -89,25 +90,31 @@ class Server:
         """Enter each resource under its path's hash, or where that is taken, 65536 higher."""
         self._by_hash.clear()
         for resource in self.resources:
-            at = path_hash(resource.key, resource.size)
+            at = path_hash(resource.key, len(resource.key))
             while at in self._by_hash:
                 at += 65536
             if not resource.below:
                 self._by_hash[at] = resource
+        self._below = tuple([resource for resource in self.resources if resource.below])
 
     def _find(self, rx):
         table = rx.table
         at = table[4]
         resource = self._by_hash.get(at)
         while resource is not None:
-            if path_matches(rx.data, table, resource.key, resource.size) == resource.size:
+            key = resource.key
+            n = len(key)
+            if path_matches(rx.data, table, key, n) == n:
                 return resource
             at += 65536
             resource = self._by_hash.get(at)
-        for below in self.resources:  # the longest of those that end in /*
-            if below.below and (resource is None or below.size > resource.size):
-                if path_matches(rx.data, table, below.key, below.size) > below.size:
-                    resource = below
+        longest = -1
+        for below in self._below:
+            key = below.key
+            n = len(key)
+            if n > longest and path_matches(rx.data, table, key, n) > n:
+                resource = below
+                longest = n
         return resource
 
     def _make_async_slots(self):

@@ -5,24 +5,27 @@
 #   the scratch      whatever is sent once: piggybacked responses, NON, empty ACK, RST
 #   tx_slots         buffers that hold CONs of ours until they are acknowledged; a retransmission sends the same bytes
 #   exchanges        requests of ours that wait for an answer, separate responses that wait for their ACK
-#   handlers         async slots: an Exchange each with a buffer of its own, for a request that an async handler works on
+#   handlers         async slots: an Exchange each with a buffer of its own, while an async handler works on a request
 # Deadlines are not searched for: `deadline` is the earliest, or earlier than needed, which costs one idle wake.
 
 from .counters import Counters
-from .exchange import Exchange
 from .message import Outgoing
 from .port import const, getrandbits, ticks_add, ticks_diff
 from .wire import option_table
 
-# States of an Exchange (exchange.py)
+# States of an Exchange
 _FREE = const(0)
-_OPEN = const(1)
-_SENT = const(2)
-_ANSWERING = const(3)
-_NON_SENT = const(4)
-_ONCE = const(8)
-_TIMED_OUT = const(9)
+_OPEN = const(1)  # handed out by open(), being written
+_SENT = const(2)  # a request as CON that waits for its ACK
+_ANSWERING = const(3)  # a separate response, a CON that waits for its ACK
+_NON_SENT = const(4)  # a request as NON that waits for its response
+_WAITING = const(5)  # an acknowledged request that waits for its response
+_RUNNING = const(6)  # an async handler works on it, and its ACK is owed if it was a CON
+_ACKED = const(7)  # an async handler works on it, and its empty ACK was sent
+_ONCE = const(8)  # to be sent once, then free
+_TIMED_OUT = const(9)  # an event that waits to be polled
 _WAS_RESET = const(10)
+_ENDED = const(11)  # its event was polled: the owner's to release
 
 # Types (message.py)
 _CON = const(0)
@@ -37,6 +40,31 @@ _N_OVERWRITTEN = const(15)
 
 _HOUR_MS = const(3600000)
 _MAX_LATENCY_MS = const(100000)  # RFC 7252 4.8.2
+
+
+class Exchange:
+    """One message of ours that waits for something, or one request that an async handler works on.
+
+    RFC 7252 4.2 asks for a timeout and a retransmission counter a Confirmable message. Opaque to whoever holds one: the
+    endpoint owns its fields, but `waiter` (the driver's) and `message` once its event was polled.
+    out: an async slot's own buffer; None where one comes from the endpoint's pool when it is needed.
+    """
+
+    def __init__(self, out=None):
+        self.state = _FREE
+        self.due = False  # to be transmitted
+        self.out = out
+        self.peer = None
+        self.transport = None
+        self.message = None  # the request that a handler works on; of a request of ours what it came to
+        self.mid = 0
+        self.token = bytearray(8)
+        self.retries = 0
+        self.timeout_ms = 0
+        self.deadline = 0  # the next thing to do
+        self.first = 0  # when it was first sent
+        self.expires = 0  # when there is no point any more
+        self.waiter = None
 
 
 class Transmission:
@@ -64,39 +92,30 @@ class Transmission:
         self.ack_timeout_ms = ack_timeout_ms
         self.max_retransmit = max_retransmit
         self._jitter_ms = ack_timeout_ms * ack_random_percent // 100
-        # RFC 7252 4.8.2
+        # RFC 7252 4.8.2; PROCESSING_DELAY is ACK_TIMEOUT
         longest = ack_timeout_ms + self._jitter_ms
-        self.max_transmit_span_ms = longest * ((1 << max_retransmit) - 1)
         self.max_transmit_wait_ms = longest * ((2 << max_retransmit) - 1)
-        self.non_lifetime_ms = self.max_transmit_span_ms + _MAX_LATENCY_MS
-        self.exchange_lifetime_ms = self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms
+        self.exchange_lifetime_ms = longest * ((1 << max_retransmit) - 1) + 2 * _MAX_LATENCY_MS + ack_timeout_ms
 
         self._random = random
         self._mid = random(16)
-        self._table = option_table(max_options)
-        self._values = [None] * (max_options + 1)
-        self._scratch = Outgoing(mtu, self._table, self._values)
+        table = option_table(max_options)
+        values = [None] * (max_options + 1)
+        self._scratch = Outgoing(mtu, table, values)
         self._ready = None  # the transport that the scratch waits for
         self._ready_peer = None
-        self._pool = [Outgoing(mtu, self._table, self._values) for _ in range(tx_slots)]
+        self._pool = [Outgoing(mtu, table, values) for _ in range(tx_slots)]
         self.exchanges = [Exchange() for _ in range(exchanges)]
         self.handlers = []
         self._due = 0  # exchanges that are due
         self._ended = 0  # exchanges with an event to be polled
-        self.armed = False
-        self.deadline = 0  # valid while armed
+        self.deadline = None  # when handle_timeout() wants to be called; None: never
         self.freed = False  # set when a waiting caller may try open() again; the driver clears it
         self.tx_buf = None
         self.tx_peer = None
         self.rtt_ms = None
         self.counters = Counters()
         self.counts = self.counters.counts
-
-    def add_async_slots(self, n):
-        """Make room for n async handlers at a time: a buffer of mtu and an option table each."""
-        capacity = self._table[0]
-        for _ in range(n):
-            self.handlers.append(Exchange(Outgoing(self.mtu, option_table(capacity), [None] * (capacity + 1))))
 
     # Requests of ours
 
@@ -201,14 +220,13 @@ class Transmission:
 
     def poll_timeout(self, now):
         """Returns the ms until handle_timeout() wants to be called, 0 to an hour, or -1 for never."""
-        if not self.armed:
+        if self.deadline is None:
             return -1
         ms = ticks_diff(self.deadline, now)
         return 0 if ms < 0 else ms if ms < _HOUR_MS else _HOUR_MS
 
     def _arm(self, deadline):
-        if not self.armed or ticks_diff(deadline, self.deadline) < 0:
-            self.armed = True
+        if self.deadline is None or ticks_diff(deadline, self.deadline) < 0:
             self.deadline = deadline
 
     def _expire(self, now, ex):
@@ -219,7 +237,7 @@ class Transmission:
                 or ex.retries == self.max_retransmit
                 or ticks_diff(ex.expires, now) <= 0
                 # who slept too long misses the opportunity (RFC 7252 4.2)
-                or ticks_diff(now, ex.first) > self.max_transmit_span_ms
+                or ticks_diff(now, ex.first) > self.exchange_lifetime_ms - 2 * _MAX_LATENCY_MS - self.ack_timeout_ms
             ):
                 self.counts[_N_TIMEOUTS] += 1
                 if ex.state == _ANSWERING:

@@ -98,5 +98,5 @@ class Udp:
     def address(self):
         """The address it is bound to as text; where a port cannot tell it, as it was given."""
         if hasattr(self.pollable, "getsockname"):
-            return format_address(self.pollable.getsockname())
-        return ("[%s]:%d" if ":" in self.host else "%s:%d") % (self.host, self._port)
+            return format_address(self.pollable.getsockname())  # pyright: ignore[reportAttributeAccessIssue]
+        return format_address((self.host, self._port))

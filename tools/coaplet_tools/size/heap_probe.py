@@ -19,6 +19,8 @@ def used():
 async def main(port, bare):
     from coaplet import CLASS1, Node
 
+    for name in "client", "linkformat", "server", "udp":  # which a node would import at their first use
+        __import__("coaplet." + name)
     await asyncio.sleep_ms(1)
     figures = {"heap_import_mpy": used() - bare}
     limits = {}
