@@ -160,6 +160,10 @@ async def test_a_response_with_an_unknown_critical_option_is_rejected():
         asked = await peer.receive()
         peer.send(message(CON, 69, 7, asked[3], [(19, b"")]))
         assert (await peer.receive())[:3] == (RST, 0, 7)
+        error = await raises_async(CoapError, task)
+        assert error.code == 0 and "critical option" in str(error)
+        task = asyncio.create_task(remote.get("x", timeout_ms=5000))
+        asked = await peer.receive()
         peer.send(message(CON, 69, 8, asked[3], [(20, b"")], b"good"))
         assert (await task).payload == b"good"
         assert (await peer.receive())[:3] == (ACK, 0, 8)

@@ -1,6 +1,6 @@
 """The message layer's rules, one by one, on a virtual clock (RFC 7252 4 and 5.2)."""
 
-from coaplet.endpoint import RESET, RESPONSE, TIMEOUT
+from coaplet.endpoint import REFUSED, RESET, RESPONSE, TIMEOUT
 from net import Host, Network, pair
 
 CON, NON, ACK, RST = 0, 1, 2, 3
@@ -226,7 +226,7 @@ def test_long_reply_to_a_post_goes_out_as_empty_ack_and_separate_con():
 
 
 def test_separate_con_is_retransmitted_until_acknowledged_and_freed_when_it_never_is():
-    network, s = server()
+    network, s = server(tx_slots=3)
     con = s.receive(message(CON, 2, 9, b"tk", LONG))[1][0]
     network.run_for(100000)
     assert [entry[3] for entry in network.log] == [con] * 4
@@ -235,12 +235,15 @@ def test_separate_con_is_retransmitted_until_acknowledged_and_freed_when_it_neve
     assert s.endpoint.counters.not_kept == 0
 
 
-def test_long_reply_without_a_free_slot_is_piggybacked_and_counted():
-    _, s = server(tx_slots=1)
+def test_long_reply_without_a_slot_to_spare_is_piggybacked_and_a_repeat_gets_its_code():
+    _, s = server(tx_slots=2)
     assert len(s.receive(message(CON, 2, 1, b"", LONG))) == 2
-    ((reply, _),) = s.receive(message(CON, 2, 2, b"", LONG))
-    assert reply[0] == 0x60 and reply[1] == 68
-    assert s.endpoint.counters.not_kept == 1
+    ((reply, _),) = s.receive(message(CON, 2, 2, b"tk", LONG))
+    assert reply[0] == 0x62 and reply[1] == 68 and len(reply) > 200
+    assert s.receive(message(CON, 2, 2, b"tk", LONG)) == [(message(ACK, 68, 2, b"tk"), "raw")]
+    assert s.endpoint.counters.not_kept == 1 and len(s.calls) == 2
+    # whoever acknowledges nothing does not keep us from sending requests of our own
+    assert s.get("cloud", "t") is not None
 
 
 def test_quick_async_handler_is_answered_piggybacked():
@@ -445,8 +448,30 @@ def test_response_with_an_unknown_critical_option_is_rejected():
     ex = c.get("s", "t")
     token = bytes(ex.token)
     assert c.receive(message(ACK, 69, ex.mid, token, b"\x91x"), "s") == []
+    assert c.results[0][0] == REFUSED
+    ex = c.get("s", "t")
+    token = bytes(ex.token)
     assert c.receive(message(CON, 69, 8, token, b"\x91x"), "s") == [(message(RST, 0, 8), "s")]
-    assert c.results == []
+    assert c.results[1][0] == REFUSED
+    network.run_for(100000)
+    assert len(network.log) == 2 and len(c.results) == 2
+
+
+def test_a_block_of_a_response_is_no_whole_one():
+    network, c = client()
+    for value, event in ((b"\x0e", REFUSED), (b"\x16", REFUSED), (b"\x06", RESPONSE), (b"", RESPONSE)):
+        ex = c.get("s", "t")
+        option = bytes((0xD0 | len(value), 10)) + value
+        c.receive(message(ACK, 69, ex.mid, bytes(ex.token), option + b"\xffpart"), "s")
+        assert c.results[-1][0] == event, value
+
+
+def test_more_options_than_the_table_holds_get_4_02():
+    _, s = server(max_options=4)
+    ((reply, _),) = s.receive(message(CON, 1, 5, b"", T + b"\x11a" * 4))
+    assert reply[1] == 130 and reply.endswith(b"more than 4 options")
+    assert s.receive(message(NON, 1, 6, b"", T + b"\x11a" * 4)) == []
+    assert s.calls == []
 
 
 def test_nstart_lets_one_request_a_peer_out_at_a_time():

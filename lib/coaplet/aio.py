@@ -5,6 +5,7 @@
 # on CPython) which is moved in the queue when an earlier deadline comes up. Nothing polls by sleeping.
 
 import asyncio
+import select
 
 from .codes import CoapError
 from .driver import Driver
@@ -50,7 +51,7 @@ class Node(Driver):
         self._tasks = []
         for ex in self.endpoint.handlers:
             if ex.state:
-                if ex.waiter is not asyncio.current_task():
+                if ex.waiter is not None and ex.waiter is not asyncio.current_task():
                     ex.waiter.cancel()
                 self.endpoint.release(ex)
         for ex in self.endpoint.exchanges:
@@ -133,14 +134,15 @@ class Node(Driver):
             self._in_timer = False
         return endpoint.poll_timeout(now)
 
-    def _drain(self, transport):
+    def _take(self, transport):
+        """Take in a datagram, if there is one, and all that follows. Returns whether there was one."""
+        found = True
         try:
-            n = _BURST
-            while n and self._receive(transport):
-                n -= 1
-            self._arm()
+            found = self._receive(transport)
         except Exception as error:
             self._fault(error)
+        self._arm()
+        return found
 
     def _fault(self, error):
         """A fault of ours or of a transport is shown and counted, and ends neither reader nor timer."""
@@ -156,17 +158,30 @@ class Node(Driver):
             pass
 
         async def _read(self, transport):
-            pollable = transport.pollable
-            readable = _Readable(pollable)
             while True:
-                await readable
-                self._drain(transport)
-                if transport.pollable is not pollable:  # it was reopened
-                    while transport.pollable is None:
-                        await asyncio.sleep_ms(1000)
-                        self._drain(transport)
-                    pollable = transport.pollable
-                    readable = _Readable(pollable)
+                pollable = transport.pollable
+                if pollable is None:  # it could not be reopened
+                    await asyncio.sleep_ms(1000)
+                    self._take(transport)
+                    continue
+                readable = _Readable(pollable)
+                poller = select.poll()
+                poller.register(pollable, select.POLLIN)
+                while transport.pollable is pollable:
+                    try:
+                        await readable
+                    except MemoryError as error:  # asyncio had none to note who waits
+                        self._fault(error)
+                        await asyncio.sleep_ms(100)
+                    n = _BURST
+                    while n:
+                        n -= 1
+                        self._take(transport)
+                        # asked first, since a recvfrom that finds nothing leaves mtu bytes of garbage
+                        for _ in poller.ipoll(0):
+                            break
+                        else:
+                            n = 0
 
         def _start_timer(self):
             self._timer = asyncio.create_task(self._time())
@@ -193,6 +208,11 @@ class Node(Driver):
 
         def _start_reader(self, transport):
             asyncio.get_running_loop().add_reader(transport.pollable, self._drain, transport)
+
+        def _drain(self, transport):
+            n = _BURST
+            while n and self._take(transport):
+                n -= 1
 
         def _stop_reader(self, transport):
             asyncio.get_running_loop().remove_reader(transport.pollable)

@@ -11,6 +11,7 @@ _HOUR_MS = const(3600000)
 # Events (endpoint.py)
 _RESPONSE = const(2)
 _TIMEOUT = const(3)
+_REFUSED = const(5)
 
 
 class Remote:
@@ -115,6 +116,8 @@ class Remote:
         driver.check_running()
         if timeout_ms is not None and timeout_ms <= 0:
             raise ValueError("timeout_ms is a positive number of milliseconds")
+        if timeout_ms is not None:
+            timeout_ms = min(timeout_ms, 0x1FFFFFFF)  # what ticks can tell apart: six days
         endpoint = driver.endpoint
         ex = endpoint.open(self._peer, self._transport, confirmable)
         if ex is None:
@@ -163,6 +166,8 @@ def settle(endpoint, event):
         where = ex.transport.format(ex.peer)
         if event == _TIMEOUT:
             ex.message = Timeout(0, "no answer from %s: is it up, and is that its address?" % where)
+        elif event == _REFUSED:
+            ex.message = CoapError(0, "the response of %s has a critical option that is not understood" % where)
         else:
             ex.message = Reset(0, "%s rejected the message" % where)
     return ex

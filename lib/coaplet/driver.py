@@ -143,7 +143,12 @@ class Driver:
     def _settle(self, event):
         from .client import settle
 
-        self._wake(settle(self.endpoint, event))
+        ex = self.endpoint.exchange
+        try:
+            settle(self.endpoint, event)
+        except Exception as error:  # no memory for the answer, say: whoever waits must know
+            ex.message = error
+        self._wake(ex)
 
     def complete(self, ex):
         """Send what an async handler has written."""
@@ -173,6 +178,12 @@ class Driver:
         """Give an exchange back; callers that wait for a slot may try again."""
         self.endpoint.release(ex)
         self._arm()
+
+    def remote(self, transport, peer):
+        """Returns a Remote for a peer on one of this node's transports."""
+        from .client import Remote
+
+        return Remote(self, transport, peer, None, "")
 
     def _remote(self, uri):
         """Make the Remote of a URI, on a transport that reaches it. Returns it and the transport, if that is new."""

@@ -22,6 +22,8 @@ class Duplicates:
     """
 
     def __init__(self, slots, reply_bytes):
+        if slots < 1:
+            raise ValueError("duplicates is at least 1")
         both = 2 * slots
         self.slots = slots
         self._peers = [None] * both
@@ -70,14 +72,13 @@ class Duplicates:
         if self.owns(rx.record, rx):
             self.answers[rx.record] = answer
 
-    def keep(self, rx, out):
-        """Keep a finished reply for repeats of an unsafe request, if its slot is its own, still.
+    def keep(self, rx, out, n):
+        """Keep the first n bytes of a finished reply for repeats of an unsafe request, if its slot is its own, still.
 
         Returns False when it is too long; the empty ACK is noted then. Allocates: nothing.
         """
         i = rx.record
         if self.owns(i, rx):
-            n = out.end - out.start
             if n > self._reply_bytes:
                 self.answers[i] = _EMPTY_ACK
                 return False

@@ -19,11 +19,13 @@ REQUEST = 1  # in rx; answer with reply() and send_reply(), defer() or reject()
 RESPONSE = 2  # in rx, to `exchange`; code 0 is the answer to a ping
 TIMEOUT = 3  # `exchange` got no answer
 RESET = 4  # `exchange` was rejected by the peer
+REFUSED = 5  # the response to `exchange`, in rx, was rejected by us: it has a critical option that we do not know
 
 _REQUEST = const(1)
 _RESPONSE = const(2)
 _TIMEOUT = const(3)
 _RESET = const(4)
+_REFUSED = const(5)
 
 # States of an Exchange (transmission.py)
 _FREE = const(0)
@@ -251,6 +253,8 @@ class Endpoint(Transmission):
         if rx.table[3] and not self._known():
             counts[_N_MALFORMED] += 1  # RFC 7252 5.4.1: an unrecognized critical option rejects the response
             self.reject()
+            self._answer(ex)  # asked again, it would only come again
+            self._event = _REFUSED
             return
         if state == _SENT:
             self._note_rtt(now, ex)
@@ -262,13 +266,15 @@ class Endpoint(Transmission):
         self._answer(ex)
 
     def _known(self):
-        """Tell whether each critical option of a response is one that we know: of blocks, RFC 7959."""
+        """Tell whether each critical option of a response is one that we know."""
         table = self.rx.table
+        if table[3] & 2:
+            return False
         k = _HEAD + 3 * table[1]
         while k > _HEAD:
             k -= 3
             number = table[k]
-            if number & 1 and number != 23 and number != 27:
+            if number & 1 and not (number == 23 and self.rx.uint(23, 8) < 8):  # a block that is all (RFC 7959 2.2)
                 return False
         return True
 
@@ -329,12 +335,17 @@ class Endpoint(Transmission):
         """Send what reply() returned: piggybacked for a CON, NON for a NON (RFC 7252 5.2).
 
         A reply to an unsafe CON that is too long to be kept for repeats goes out as empty ACK and separate CON, if a
-        slot is free. Raises ValueError when the response does not fit mtu. Allocates: nothing.
+        slot can be spared: the last one is for requests of ours, or two peers that acknowledge nothing would keep us
+        from sending any. Raises ValueError when the response does not fit mtu. Allocates: nothing.
         """
         rx = self.rx
         out = self._scratch
         if self._finish(rx, out):
-            ex = self._take()
+            n = 0
+            for slot in self._pool:
+                if not slot.held:
+                    n += 1
+            ex = self._take() if n > 1 else None
             if ex is not None:  # the scratch and the slot change places
                 i = 0
                 while self._pool[i] is not ex.out:
@@ -350,6 +361,7 @@ class Endpoint(Transmission):
                 self._empty(_ACK, rx.mid, rx.peer, rx.transport)
                 return
             self.counts[_N_NOT_KEPT] += 1
+            self._duplicates.keep(rx, out, 4 + rx.tkl)  # a repeat gets the code at least
         if out.end:
             self._send_scratch(rx.peer, rx.transport)
 
@@ -359,6 +371,8 @@ class Endpoint(Transmission):
         Returns True where it is too long to be kept. out.end is 0 where nothing is to be sent: to a group's request
         only success is answered (RFC 7252 8.2).
         """
+        if not (63 < out.code < 96 or 127 < out.code < 192):
+            raise ValueError("no response code: %d" % out.code)
         if rx.kind == _NON:
             if rx.multicast and out.code > 95:
                 out.end = 0
@@ -368,7 +382,7 @@ class Endpoint(Transmission):
         out.finish(_ACK, rx.mid)
         ring = self._duplicates
         if rx.record >= ring.slots:
-            return not ring.keep(rx, out)
+            return not ring.keep(rx, out, out.end - out.start)
         if out is not self._scratch:
             ring.note(rx, _NOTHING)  # an async handler works on it no longer
         return False

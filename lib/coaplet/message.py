@@ -18,6 +18,9 @@ _HEAD = const(5)
 _VIEWS = const(32)  # memoryviews an Outgoing keeps: a slice costs 32 bytes, a kept one nothing
 
 
+_CONSTANTS = (bytes, str)  # a tuple written where it is used would be made each time
+
+
 class Message:
     """A received message. Its bytes are read where they lie; nothing is copied before it is asked for.
 
@@ -69,7 +72,7 @@ class Message:
         """
         start = self.table[2]
         n = self.end - start
-        if pos + n > len(buf):
+        if isinstance(buf, _CONSTANTS) or pos < 0 or pos + n > len(buf):
             raise ValueError("the payload has %d bytes: too many for the buffer" % n)
         copy(buf, pos, self.data, start, n)
         return n

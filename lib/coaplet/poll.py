@@ -18,6 +18,13 @@ class Loop(Driver):
     Handlers are plain functions here.
     """
 
+    _busy = False
+
+    def check_running(self):
+        super().check_running()
+        if self._busy:
+            raise RuntimeError("a handler of a Loop cannot wait for requests of its own")
+
     def open(self):
         """Open the sockets. Raises OSError."""
         self._open()
@@ -42,15 +49,20 @@ class Loop(Driver):
 
         Returns whether anything arrived. Allocates: what the transport's receive() does.
         """
-        endpoint = self.endpoint
-        now = self.now()
-        ms = endpoint.poll_timeout(now)
-        if ms == 0:
-            endpoint.handle_timeout(now)
-            self._follow(now)  # which may be what the caller waits for
-        if timeout_ms >= 0 and (ms < 0 or timeout_ms < ms):
-            ms = timeout_ms
-        return self._wait(ms)
+        self.check_running()
+        self._busy = True
+        try:
+            endpoint = self.endpoint
+            now = self.now()
+            ms = endpoint.poll_timeout(now)
+            if ms == 0:
+                endpoint.handle_timeout(now)
+                self._follow(now)  # which may be what the caller waits for
+            if timeout_ms >= 0 and (ms < 0 or timeout_ms < ms):
+                ms = timeout_ms
+            return self._wait(ms)
+        finally:
+            self._busy = False
 
     def run_forever(self):
         """Serve until an exception, such as KeyboardInterrupt, ends it."""
@@ -72,15 +84,22 @@ class Loop(Driver):
 
     def _wait(self, ms):
         found = False
+        for transport in self._transports:
+            if transport.pollable is None:  # it could not be reopened, and is asked again at least each second
+                if ms < 0 or ms > 1000:
+                    ms = 1000
+                self._receive(transport)
+                if transport.pollable is not None:
+                    self._register(transport)
         # MicroPython's ipoll gives the object and allocates nothing, CPython's poll the file's number
         for ready in self._poller.ipoll(ms) if MICROPYTHON else self._poller.poll(ms):
             for transport in self._transports:
                 pollable = transport.pollable
-                if ready[0] is pollable or not MICROPYTHON and ready[0] == pollable.fileno():
+                if ready[0] is pollable or not MICROPYTHON and pollable and ready[0] == pollable.fileno():
                     self._receive(transport)
                     found = True
                     if transport.pollable is not pollable:  # it was reopened
-                        self._poller.unregister(pollable)
+                        self._poller.unregister(ready[0])
                         if transport.pollable is not None:
                             self._register(transport)
                     break

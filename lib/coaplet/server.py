@@ -142,10 +142,10 @@ class Server:
                 response.code = _METHOD_NOT_ALLOWED
             elif rx.truncated:  # RFC 7252 4.6, 5.9.2.9
                 response.code = _TOO_LARGE
-                response.option(60, endpoint.mtu - table[2])
+                response.option(60, max(0, endpoint.mtu - table[2]))
             else:
                 if not resource.is_async:
-                    result = resource.handler(rx, response)
+                    result = _returned(resource.handler(rx, response))
                     if result is not None and hasattr(result, "send"):
                         # a coroutine after all, of a bound method or a closure; nothing of it has run yet
                         result.close()
@@ -157,7 +157,11 @@ class Server:
                         raise RuntimeError("an async handler needs coaplet.Node")
                     ex = endpoint.defer(now, _DEFAULT[code])
                     if ex is not None:
-                        self._driver.spawn(self._run(resource, ex), ex)
+                        try:
+                            self._driver.spawn(self._run(resource, ex), ex)
+                        except Exception as error:
+                            self._fail(resource, ex.out, error)
+                            endpoint.complete(now, ex)
                         return
                     response.code = _UNAVAILABLE
             endpoint.send_reply(now)
@@ -166,22 +170,29 @@ class Server:
             endpoint.send_reply(now)
 
     async def _run(self, resource, ex):
+        rx = ex.message
+        ended = None
         try:
-            await resource.handler(ex.message, ex.out)
-        except Exception as error:
-            self._fail(resource, ex.out, error)
-        except BaseException:  # the node is being stopped
-            self._endpoint.release(ex)
-            raise
-        try:
-            self._driver.complete(ex)
-        except ValueError as error:
-            self._fail(resource, ex.out, error)
-            self._driver.complete(ex)
+            _returned(await resource.handler(rx, ex.out))
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                ended = error  # cancelled: by stop(), which has taken the slot away, or with what the handler awaited
+            if ex.message is rx:
+                self._fail(resource, ex.out, error)
+        tries = 2
+        while ex.message is rx and tries:
+            tries -= 1
+            try:
+                self._driver.complete(ex)
+                tries = 0
+            except Exception as error:
+                self._fail(resource, ex.out, error)
+        if ended is not None:
+            raise ended
 
     def _fail(self, resource, response, error):
         """Turn what a handler raised into a response (RFC 7252 5.5.2)."""
-        if isinstance(error, CoapError) and error.code > 127:
+        if isinstance(error, CoapError) and isinstance(error.code, int) and 127 < error.code < 192:
             response.clear(error.code)
             try:
                 response.write(str(error.text or "")[:100])
@@ -197,6 +208,10 @@ class Server:
     def _refuses(self, rx, resource, response):
         """Look at the critical options (RFC 7252 5.4.1, 5.4.3, 5.4.5). Returns True when one has been answered."""
         table = rx.table
+        if table[3] & 2:
+            response.code = _BAD_OPTION
+            response.write("more than %d options" % table[0])
+            return True
         k = _HEAD
         last = k + 3 * table[1]
         previous = 0
@@ -225,6 +240,15 @@ class Server:
             response.write("option %d is not understood" % number)
             return True
         return False
+
+
+_TEXTS = (str, bytes)
+
+
+def _returned(result):
+    if isinstance(result, _TEXTS):
+        raise TypeError("it returned its answer: write it into the response")
+    return result
 
 
 def print_error(resource, error):

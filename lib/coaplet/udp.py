@@ -80,6 +80,8 @@ class Udp:
     def send(self, buf, peer):
         """Send a datagram. Returns False when it is lost already: a full queue, no route, an address that is none."""
         try:
+            if self.pollable is None:
+                return False
             self.pollable.sendto(buf, peer)
             return True
         except OSError:

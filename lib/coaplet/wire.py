@@ -21,11 +21,9 @@ from .port import MICROPYTHON, const, micropython, ptr8, ptr16
 HEAD = 5  # cells before the first option
 
 FORMAT_ERROR = -1  # a datagram that RFC 7252 3 calls a message format error
-TOO_MANY = -2  # more options than the table holds
 
 _HEAD = const(5)
 _FORMAT_ERROR = const(-1)
-_TOO_MANY = const(-2)
 
 
 def option_table(capacity):
@@ -40,9 +38,9 @@ def parse_options(buf: ptr8, pos: int, end: int, table: ptr16) -> int:
     """Fill the table with the options at buf[pos:end] (RFC 7252 3.1).
 
     buf: bytes-like of at least `end` bytes; table: from option_table().
-    Returns the offset of the payload (end if there is none), FORMAT_ERROR for nibble 15, a value past the end, a
-    number above 65535 or an empty payload after the marker, TOO_MANY when the table is full.
-    table[3] is set when some option is critical and no Uri-Path or Uri-Query of at most 255 bytes: what is rare
+    Returns the offset of the payload (end if there is none), or FORMAT_ERROR for nibble 15, a value past the end, a
+    number above 65535 or an empty payload after the marker.
+    table[3] has bit 1 set when there are more options than the table holds, which are left out, and bit 0 when some option is critical and no Uri-Path or Uri-Query of at most 255 bytes: what is rare
     is left to whoever asks, what is common costs nothing. table[4] is path_hash() of the Uri-Path options.
     Allocates: nothing.
     """
@@ -84,12 +82,13 @@ def parse_options(buf: ptr8, pos: int, end: int, table: ptr16) -> int:
         if number > 65535 or pos + n > end:
             return _FORMAT_ERROR
         if count == capacity:
-            return _TOO_MANY
-        table[k + 0] = number
-        table[k + 1] = pos
-        table[k + 2] = n
-        k += 3
-        count += 1
+            look |= 2
+        else:
+            table[k + 0] = number
+            table[k + 1] = pos
+            table[k + 2] = n
+            k += 3
+            count += 1
         if number == 11 and n < 256:
             path = (path * 33 ^ n) & 0xFFFF
             n += pos
@@ -99,7 +98,7 @@ def parse_options(buf: ptr8, pos: int, end: int, table: ptr16) -> int:
         else:
             pos += n
             if number & 1 and (number != 15 or n > 255):
-                look = 1
+                look |= 1
     table[1] = count
     table[2] = end
     table[3] = look
