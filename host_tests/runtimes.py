@@ -1,5 +1,6 @@
 """The interpreters that device tests run on, and one run: one process, one module, the verdicts of its tests."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -16,6 +17,8 @@ _HERE = Path(__file__).parent
 _RUNNER = _HERE / "device/run.py"
 _ROOT = _HERE.parent
 _IMPORTABLE = (_ROOT / "lib", _ROOT / "firmware", _ROOT / "boards/UNIX")
+# Each run has 400 UDP ports of its own, below those that the system gives to port 0: MicroPython cannot ask for one
+_PORTS = itertools.cycle(range(10000, 32000, 400))
 _VERDICT = re.compile(r"^(PASS|FAIL|SKIP) (\w+)(?:: (.*))?$")
 
 
@@ -56,13 +59,14 @@ class ModuleRun:
         self._runtime = runtime
         self._module = module
         self._tests = tests
+        self._ports = next(_PORTS)
         self._process: subprocess.Popen[str] | None = None
 
     def execute(self) -> dict[str, Outcome]:
         paths = ":".join(map(str, (self._module.parent, *_IMPORTABLE)))
         self._process = subprocess.Popen(
             [*self._runtime.command(), str(_RUNNER), paths, self._module.stem, *self._tests],
-            env={**os.environ, "MICROPYPATH": ".frozen"},
+            env={**os.environ, "MICROPYPATH": ".frozen", "TEST_PORTS": str(self._ports)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -59,7 +59,7 @@ def tcp(serve, port):
     else:
         s.connect(address)
     s.setblocking(False)
-    return s if hasattr(s, "read") else s.makefile("rwb", buffering=0)
+    return s if hasattr(s, "read") else s.makefile("rwb", buffering=0)  # pyright: ignore
 
 
 async def main(serve, port=5699):

@@ -128,11 +128,15 @@ def ipv6_or_skip():
         raise Skip("no IPv6 on loopback: %s" % error)
 
 
+_next_port = int(os.getenv("TEST_PORTS") or 9600)
+
+
 def free_port(host="127.0.0.1"):
-    """A port nobody listens at. MicroPython cannot tell which one it was given for port 0, so one is drawn."""
-    for _ in range(100):
-        a = os.urandom(2)
-        port = 20000 + (a[0] << 8 | a[1]) % 12000  # below what the system gives to port 0
+    """A port nobody listens at, each given once: the next of those that runtimes.py keeps for this process."""
+    global _next_port
+    for _ in range(400):
+        port = _next_port
+        _next_port += 1
         try:
             raw_socket(port, host).close()
             return port

@@ -2,30 +2,12 @@
 
 import asyncio
 import json
-import os
-import socket
 
 import coaplet
 from coaplet import CoapError, Node
-from coaplet.port import resolve
+from helpers import free_uri
 from node.app import App
 from node_fakes import Board, Files
-
-
-def free_uri():
-    """A URI to listen at. MicroPython cannot tell which port it was given for port 0, so one is drawn."""
-    while True:
-        a = os.urandom(2)
-        uri = "coap://127.0.0.1:%d" % (20000 + (a[0] << 8 | a[1]) % 40000)
-        family, address = resolve("127.0.0.1", int(uri[17:]))
-        s = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            s.bind(address)
-            return uri
-        except OSError:
-            pass
-        finally:
-            s.close()
 
 
 class Bench:

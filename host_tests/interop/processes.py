@@ -90,7 +90,7 @@ class Server:
 
 def free_port(host: str = "127.0.0.1") -> int:
     """Find a port that is free, as is the one above it, which libcoap takes for DTLS; for UDP and for TCP."""
-    for port in range(20000 + os.getpid() % 10000, 60000, 2):
+    for port in range(50000 + 2 * (os.getpid() % 4000), 60000, 2):
         try:
             for number in (port, port + 1):
                 for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):

@@ -30,7 +30,7 @@ def our_reading(data: bytes) -> Reading | None:
         mid=int.from_bytes(data[2:4]),
         token=data[4 : 4 + tkl],
         options=tuple((number, data[pos : pos + n]) for number, pos, n in options),
-        payload=message.payload,
+        payload=bytes(message.payload),  # pyright: ignore[reportArgumentType]
     )
 
 

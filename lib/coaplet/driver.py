@@ -147,7 +147,7 @@ class Driver:
         try:
             settle(self.endpoint, event)
         except Exception as error:  # no memory for the answer, say: whoever waits must know
-            ex.message = error
+            ex.message = error  # pyright: ignore[reportAttributeAccessIssue]
         self._wake(ex)
 
     def complete(self, ex):

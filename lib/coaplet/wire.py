@@ -40,8 +40,9 @@ def parse_options(buf: ptr8, pos: int, end: int, table: ptr16) -> int:
     buf: bytes-like of at least `end` bytes; table: from option_table().
     Returns the offset of the payload (end if there is none), or FORMAT_ERROR for nibble 15, a value past the end, a
     number above 65535 or an empty payload after the marker.
-    table[3] has bit 1 set when there are more options than the table holds, which are left out, and bit 0 when some option is critical and no Uri-Path or Uri-Query of at most 255 bytes: what is rare
-    is left to whoever asks, what is common costs nothing. table[4] is path_hash() of the Uri-Path options.
+    table[3] has bit 1 set when there are more options than the table holds, which are left out, and bit 0 when some
+    option is critical and no Uri-Path or Uri-Query of at most 255 bytes: what is rare is left to whoever asks, what is
+    common costs nothing. table[4] is path_hash() of the Uri-Path options.
     Allocates: nothing.
     """
     number = 0
