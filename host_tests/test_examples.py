@@ -35,12 +35,14 @@ def serving(*command: str) -> Iterator[None]:
 
 def asked(*command: str) -> str:
     """Run a client until it finds its server up; return what it printed."""
-    for _ in range(40):
+    tries = 40
+    while True:
         done = subprocess.run(command, env=_ENV, capture_output=True, text=True, timeout=30)
         if not done.returncode:
             return done.stdout
+        tries -= 1
+        assert tries, done.stdout + done.stderr
         time.sleep(0.1)
-    raise AssertionError(done.stdout + done.stderr)
 
 
 def on_port(source: str, port: int) -> str:
