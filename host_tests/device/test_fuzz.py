@@ -18,6 +18,10 @@ def make(network, mtu, max_options):
     async def slow(request, response):
         handler(request, response)
 
+    def long(request, response):
+        response.payload(b"z" * 90)  # too long to be kept: a separate response
+
+    host.serve("long", long, "POST")
     host.serve("x", handler, "GET POST PUT DELETE FETCH")
     host.serve("slow", slow, "GET POST")
     host.serve("below/*", handler, "GET POST")
@@ -48,7 +52,7 @@ def run(seed, mtu, max_options, count=500):
     seeds = [
         message(CON, code, 1, b"token", path(text) + options, payload)
         for code in (1, 2, 5)
-        for text in ("x", "slow", "below/a/b")
+        for text in ("x", "slow", "below/a/b", "long")
         for options, payload in (([], b""), ([(12, b"2"), (15, b"a=1"), (60, b"\1\0")], b"{}"), ([(19, b"")], b"!"))
     ]
     for i in range(count):
