@@ -89,7 +89,6 @@ def test_copy_into_refuses_what_viper_would_write_outside_of():
 async def test_a_handler_whose_own_task_is_cancelled_is_answered():
     uri = free_uri()
     async with Node(uri) as node:
-        node.server_errors = []
 
         @node.resource("a")
         async def handler(request, response):
@@ -155,8 +154,8 @@ async def test_a_timeout_beyond_what_ticks_tell_apart_is_cut_to_it():
 
 
 async def test_a_wake_of_the_reader_leaves_no_buffer_of_garbage():
-    if sys.implementation.name != "micropython" or sys.maxsize > 2**31:
-        return  # the figure is of 32 bits
+    # on CPython, which cannot tell, this only shows that the requests are answered
+    mem_alloc = getattr(gc, "mem_alloc", lambda: 0)
     uri = free_uri()
     peer = RawPeer()
     async with Node(uri) as node:
@@ -166,12 +165,13 @@ async def test_a_wake_of_the_reader_leaves_no_buffer_of_garbage():
             data = message(CON, 1, i, b"t", path("a"))
             gc.collect()
             gc.disable()
-            before = gc.mem_alloc()
+            before = mem_alloc()
             peer.send(data, uri)
             while node.endpoint.counts[2] == i:  # requests; by name it would allocate
-                await asyncio.sleep_ms(1)
-            spent.append(gc.mem_alloc() - before)
+                await asyncio.sleep(0.001)
+            spent.append(mem_alloc() - before)
             gc.enable()
             await peer.receive()
-        assert min(spent) < 1000, spent  # a recvfrom that finds nothing would leave 1,216 bytes on top
+        # a recvfrom that finds nothing would leave 1,216 bytes on top
+        assert min(spent) < (1000 if sys.maxsize < 2**31 else 1600), spent
     peer.close()

@@ -30,7 +30,3 @@ class Counters:
             return self.counts[NAMES.split(",").index(name)]
         except ValueError:
             raise AttributeError(name)
-
-    def as_dict(self):
-        """All counters as a dict of name to int."""
-        return dict(zip(NAMES.split(","), self.counts))
