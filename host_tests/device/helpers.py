@@ -150,7 +150,7 @@ def free_uri(host="127.0.0.1"):
 
 
 def raw_socket(port, host="127.0.0.1"):
-    family, address = resolve(host, port)
+    family, address = resolve(host, port)[0]
     s = socket.socket(family, socket.SOCK_DGRAM)
     try:
         s.bind(address)
@@ -190,7 +190,7 @@ class RawPeer:
         peer = self.peer
         if uri:
             host, _, port = uri[7:].rpartition(":")
-            peer = resolve(host, int(port))[1]
+            peer = resolve(host, int(port))[0][1]
         self._socket.sendto(data, peer)
 
     def close(self):

@@ -43,6 +43,7 @@ class Host:
         self.name = name
         self.link = Link()
         limits.setdefault("random", network.random.bits)
+        limits.setdefault("leisure_ms", 0)  # a response to a group's request at once
         self.endpoint = Endpoint(**limits)
         self.network = network
         self.tasks = []  # (coroutine, exchange) of async handlers
@@ -51,10 +52,10 @@ class Host:
         self._count = 0
         network.hosts[name] = self
 
-    def serve(self, path, handler, methods="GET", async_slots=2, options=(), ct=None):
+    def serve(self, path, handler, methods="GET", async_slots=2, options=(), ct=None, etag=None):
         if self.server is None:
             self.server = Server(self.endpoint, self, async_slots)
-        self.server.add(path, handler, methods, ct, options, "")
+        self.server.add(path, handler, methods, ct, options, "", etag)
 
     def spawn(self, coroutine, ex):
         self.tasks.append((coroutine, ex))
@@ -74,19 +75,19 @@ class Host:
 
     def request(self, peer, code, path=(), payload=None, confirmable=True, timeout_ms=None, options=()):
         """Send a request; returns its exchange, or None when it has to wait."""
-        ex = self.endpoint.open(peer, self.link, confirmable)
+        ex = self.endpoint.open(self.network.now, peer, self.link, confirmable)
         if ex is None:
             return None
         self._count += 1
         ex.token[:] = b"%08d" % self._count
-        ex.out.reset(code, ex.token, 0, 8)
+        out = self.endpoint.begin(ex, code)
         for segment in path:
-            ex.out.option(11, segment)
+            out.option(11, segment)
         try:
             for number, value in options:
-                ex.out.option(number, value)
+                out.option(number, value)
             if payload is not None:
-                ex.out.payload(payload)
+                out.payload(payload)
         except ValueError:
             self.endpoint.release(ex)
             raise

@@ -30,7 +30,7 @@ async def test_ten_callers_of_one_remote_get_their_own_answers():
     async with serving(free_uri()) as node, Node() as client:
         remote = await client.connect("coap://" + node.address())
         for nstart in (1, 2):
-            client.endpoint.nstart = nstart
+            client.endpoint.parameters.nstart = nstart
             replies = await asyncio.gather(*[remote.get("echo?%d" % i) for i in range(10)])
             assert [reply.text() for reply in replies] == [str(i) for i in range(10)]
         assert client.counters.waits > 0 and client.counters.retransmissions == 0
@@ -88,7 +88,7 @@ async def cancelled(task):
 
 async def test_a_cancelled_request_frees_its_slot_at_once():
     peer = RawPeer()
-    async with Node(exchanges=1, tx_slots=1) as client:
+    async with Node(exchanges=1, tx_slots=1, probing_rate=0) as client:
         remote = await client.connect(peer.uri)
         for confirmable in (True, False, True):
             task = asyncio.create_task(remote.get("x", confirmable=confirmable))
@@ -205,7 +205,7 @@ async def test_a_timer_moves_forward_for_an_earlier_deadline():
         remote = await client.connect(peer.uri)
         late = asyncio.create_task(remote.get("x", confirmable=False, timeout_ms=60000))
         await peer.receive()
-        client.endpoint.nstart = 2
+        client.endpoint.parameters.nstart = 2
         await asyncio.wait_for(raises_async(Timeout, remote.get("y", confirmable=False, timeout_ms=50)), 2)
         await cancelled(late)
     peer.close()
@@ -289,7 +289,7 @@ async def test_a_name_is_connected_to():
             found = PORT.resolve("localhost", 1)
         except OSError as error:
             raise Skip("localhost has no address: %s" % error)
-        if found[0] == 2:
+        if found[0][0] == 2:
             remote = await client.connect(uri.replace("127.0.0.1", "localhost"))
             assert (await remote.get("echo?x")).text() == "x"
             assert node.counters.requests == 1
@@ -309,7 +309,7 @@ async def test_a_name_with_an_ipv6_address_gets_an_ipv6_socket():
     ipv6_or_skip()
     port = free_port("::1")
     resolve = PORT.resolve
-    PORT.resolve = lambda host, number: resolve("::1" if host == "six.example" else host, number)
+    PORT.resolve = lambda host, number, last=None: resolve("::1" if host == "six.example" else host, number)
     try:
         async with serving("coap://[::1]:%d" % port), Node() as client:
             for _ in range(2):

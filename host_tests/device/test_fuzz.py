@@ -77,7 +77,7 @@ def run(seed, mtu, max_options, count=500):
     network.run_for(400000)  # separate responses that nobody acknowledges are given up
     endpoint = host.endpoint
     assert not any([ex.state for ex in endpoint.exchanges + endpoint.handlers])
-    assert not any(out.held for out in endpoint._pool) and not endpoint._due and not endpoint._ended
+    assert endpoint.spare == 2 and not endpoint.due and not endpoint.ended
     assert host.receive(message(CON, 1, 60000, b"t", path("x")), "honest")[0][0][1] == 69
 
 

@@ -106,7 +106,7 @@ async def test_a_separate_response_may_overtake_its_empty_ack():
 
 async def test_two_gets_at_a_time_get_their_own_answers():
     async with Bench() as b:
-        b.node.endpoint.nstart = 2
+        b.node.endpoint.parameters.nstart = 2
         first = asyncio.create_task(b.remote.get("first"))
         second = asyncio.create_task(b.remote.get("second"))
         asked = [await b.peer.receive()]

@@ -46,9 +46,9 @@ def requested(uri, path="", resolve=None, **kwargs):
     caller._open()
     port = sys.modules["coaplet.port"]
     original = port.resolve
-    port.resolve = resolve or (lambda host, number: (1, (host, number)))
+    port.resolve = resolve or (lambda host, number, last=None: [(1, (host, number))])
     try:
-        remote = caller._remote(uri)[0]
+        remote = caller._remote(uri)
         raises(Sent, remote.get(path, **kwargs).send, None)
     finally:
         port.resolve = original
@@ -64,7 +64,7 @@ def test_appendix_b_gives_its_options():
     for vector in vectors("coap_rfc7252")["uri_compose"]:
         uri = vector["uri"]
         start = uri.find("/", 7)
-        options, peer = requested(uri[:start], uri[start:], lambda _, number, v=vector: (1, (v["ip"], number)))
+        options, peer = requested(uri[:start], uri[start:], lambda _, number, last=None, v=vector: [(1, (v["ip"], number))])
         assert (options, peer) == (options_of(vector), (vector["ip"], vector["port"])), uri
 
 

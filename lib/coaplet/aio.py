@@ -9,7 +9,7 @@ import select
 
 from .codes import CoapError
 from .driver import Driver
-from .port import MICROPYTHON, const, print_line, ticks_add, ticks_diff
+from .port import MICROPYTHON, const, micropython, print_line, ticks_add, ticks_diff
 
 _BURST = const(8)
 _HOUR_MS = const(3600000)
@@ -28,7 +28,6 @@ class Node(Driver):
         self._timer = None
         self._wake_at = None  # the tick that the timer waits for
         self._in_timer = False
-        self._waiters = []  # of callers that wait for a slot
 
     async def start(self):
         """Open the sockets and begin to serve. Raises OSError, for instance when the port is taken."""
@@ -58,8 +57,8 @@ class Node(Driver):
             if ex.message is None and ex.waiter is not None:
                 ex.message = CoapError(0, "the node was stopped")  # pyright: ignore[reportAttributeAccessIssue]
                 _resume(ex.waiter)
-        for waiter in self._waiters:
-            _resume(waiter)
+        for turn in self.turns:
+            self._wake(turn)
         self._close()
         await asyncio.sleep(0)
 
@@ -77,10 +76,7 @@ class Node(Driver):
         here, which blocks.
         """
         self.check_running()
-        remote, transport = self._remote(uri)
-        if transport is not None:
-            self._start_reader(transport)
-        return remote
+        return self._remote(uri)
 
     # For client.Remote
 
@@ -91,13 +87,12 @@ class Node(Driver):
         finally:
             ex.waiter = None
 
-    async def wait_for_slot(self, ms):
-        waiter = _waiter()
-        self._waiters.append(waiter)
+    async def wait_for_turn(self, turn, ms):
+        waiter = turn.waiter = _waiter()
         try:
             await _pause(waiter, ms)
         finally:
-            self._waiters.remove(waiter)
+            turn.waiter = None
 
     # For Driver
 
@@ -108,13 +103,12 @@ class Node(Driver):
     def spawn(self, coroutine, ex):
         ex.waiter = asyncio.create_task(coroutine)
 
+    @micropython.native
     def _arm(self):
         """After anything that may have changed the next deadline or freed a slot."""
         endpoint = self.endpoint
         if endpoint.freed:
-            endpoint.freed = False
-            for waiter in self._waiters:
-                _resume(waiter)
+            self._grant()
         if endpoint.deadline is not None and self.running and not self._in_timer:
             if self._wake_at is None or ticks_diff(endpoint.deadline, self._wake_at) < 0:
                 self._move_timer()
@@ -134,6 +128,7 @@ class Node(Driver):
             self._in_timer = False
         return endpoint.poll_timeout(now)
 
+    @micropython.native
     def _take(self, transport):
         """Take in a datagram, if there is one, and all that follows. Returns whether there was one."""
         found = True

@@ -2,11 +2,15 @@
 
 from .codes import CoapError, Reset, Timeout
 from .message import Message
-from .port import const, random_bytes, ticks_add, ticks_diff
+from .port import const, random_bytes, ticks_diff
 from .uri import unquote
 from .wire import copy
 
 _HOUR_MS = const(3600000)
+
+# Counters (counters.py)
+_N_WAITS = const(14)
+_N_PROBINGS = const(18)
 
 # Events (endpoint.py)
 _RESPONSE = const(2)
@@ -21,12 +25,14 @@ class Remote:
     Reset where the peer rejected the request. ValueError: what was asked for cannot be written as a CoAP message.
     """
 
-    def __init__(self, driver, transport, peer, host, base):
+    def __init__(self, driver, transport, peer, base="", host=None, port=None):
         self._driver = driver
-        self._transport = transport
-        self._peer = peer
-        self._host = host
+        self.transport = transport
+        self.peer = peer
         self._base = base
+        self.host = host  # as str, and its port, where it is a name, which may come to mean another address
+        self.port = port
+        self._lost = False  # nothing came the last time
         # Five unguessable bytes a connection (RFC 7252 5.3.1 wants 32 bits or more), and three that count
         self._token = bytearray(random_bytes(8))
 
@@ -69,8 +75,8 @@ class Remote:
         ex, timeout_ms = await self._open(confirmable, timeout_ms)
         try:
             out = self._begin(ex, method)
-            if self._host:
-                out.add(3, self._host, 0, len(self._host))
+            if self.host:
+                out.option(3, self.host)
             if self._base:
                 _write_path(out, self._base)
             _write_path(out, path)
@@ -90,7 +96,7 @@ class Remote:
         """Ask whether the peer is there at all (RFC 7252 4.3). Returns the round trip in ms. Raises Timeout."""
         ex, timeout_ms = await self._open(True, timeout_ms)
         try:
-            ex.out.reset(0, None, 0, 0)
+            self._driver.endpoint.begin(ex, 0)
             start = self._driver.now()
             await self._exchange(ex, timeout_ms)
             return ticks_diff(self._driver.now(), start)
@@ -106,9 +112,7 @@ class Remote:
                 break
             i -= 1
         copy(ex.token, 0, token, 0, 8)
-        out = ex.out
-        out.reset(method, ex.token, 0, 8)
-        return out
+        return self._driver.endpoint.begin(ex, method)
 
     async def _open(self, confirmable, timeout_ms):
         """Wait for a slot and for NSTART. Returns the exchange and what is left of timeout_ms."""
@@ -118,20 +122,43 @@ class Remote:
             raise ValueError("timeout_ms is a positive number of milliseconds")
         if timeout_ms is not None:
             timeout_ms = min(timeout_ms, 0x1FFFFFFF)  # what ticks can tell apart: six days
-        endpoint = driver.endpoint
-        ex = endpoint.open(self._peer, self._transport, confirmable)
+        if self._lost:
+            self._lost = False
+            driver.look_up(self)
+        now = driver.now()
+        ex = driver.endpoint.open(now, self.peer, self.transport, confirmable)
         if ex is None:
-            until = ticks_add(driver.now(), timeout_ms or 0)
-            while ex is None:
-                await driver.wait_for_slot(timeout_ms or _HOUR_MS)
+            ex = await self._wait_for_slot(now, confirmable, timeout_ms)
+            if timeout_ms is not None:
+                timeout_ms = max(1, timeout_ms - ticks_diff(driver.now(), now))
+        return ex, timeout_ms
+
+    async def _wait_for_slot(self, now, confirmable, timeout_ms):
+        driver = self._driver
+        endpoint = driver.endpoint
+        endpoint.counts[_N_WAITS] += 1
+        if endpoint.probing_ms(now, self.peer, self.transport):
+            endpoint.counts[_N_PROBINGS] += 1
+        turn = Turn(self.peer, self.transport, confirmable)
+        ex = None
+        driver.turns.append(turn)
+        try:
+            while turn.ex is None:
+                left = _HOUR_MS if timeout_ms is None else timeout_ms - ticks_diff(driver.now(), now)
+                if left <= 0:
+                    ms = endpoint.probing_ms(driver.now(), self.peer, self.transport)
+                    if ms:
+                        raise Timeout(0, "%s answered nothing: PROBING_RATE lets it be asked again in %d ms" % (self, ms))
+                    raise Timeout(0, "no slot was free in time: raise tx_slots or exchanges, or the timeout")
+                await driver.wait_for_turn(turn, left)
                 if not driver.running:
                     raise CoapError(0, "the node was stopped")
-                if timeout_ms:
-                    timeout_ms = ticks_diff(until, driver.now())
-                    if timeout_ms <= 0:
-                        raise Timeout(0, "no slot was free in time: raise tx_slots or exchanges, or the timeout")
-                ex = endpoint.open(self._peer, self._transport, confirmable)
-        return ex, timeout_ms
+            ex = turn.ex
+            return ex
+        finally:
+            driver.turns.remove(turn)
+            if ex is None and turn.ex is not None:
+                driver.release(turn.ex)
 
     async def _exchange(self, ex, timeout_ms):
         driver = self._driver
@@ -141,6 +168,7 @@ class Remote:
             await driver.wait(ex)
         result = ex.message
         if not isinstance(result, Message):
+            self._lost = self.port is not None and isinstance(result, Timeout)
             raise result
         if result.code > 127:
             payload = result.payload
@@ -154,7 +182,18 @@ class Remote:
         return result
 
     def __repr__(self):
-        return "<Remote %s>" % self._transport.format(self._peer)
+        return "<Remote %s>" % self.transport.format(self.peer)
+
+
+class Turn:
+    """A caller that waits for an exchange: Driver gives it one, in the order in which callers came."""
+
+    def __init__(self, peer, transport, confirmable):
+        self.peer = peer
+        self.transport = transport
+        self.confirmable = confirmable
+        self.ex = None
+        self.waiter = None  # the driver's
 
 
 def settle(endpoint, event):

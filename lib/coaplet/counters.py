@@ -10,12 +10,13 @@
 #   not_kept      replies that a repeat will not get    waits            callers that waited for a slot or NSTART
 #   overwritten   replies that no transport fetched     send_errors      datagrams that a transport did not take
 #   faults        exceptions of ours or of a transport's, caught by the driver
+#   probings      callers that PROBING_RATE held back    no_mids      responses lost since all Message IDs were in use
 
 from array import array
 
 NAMES = (
     "received,sent,requests,responses,retransmissions,duplicates,ignored,malformed,unexpected,oversized,timeouts,"
-    "resets,refused,not_kept,waits,overwritten,send_errors,faults"
+    "resets,refused,not_kept,waits,overwritten,send_errors,faults,probings,no_mids"
 )
 
 
@@ -23,7 +24,7 @@ class Counters:
     """Reads counts by name: counters.requests. counts: the array that those who count use."""
 
     def __init__(self):
-        self.counts = array("l", [0] * 18)
+        self.counts = array("l", [0] * 20)
 
     def __getattr__(self, name):
         try:

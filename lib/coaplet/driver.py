@@ -4,8 +4,7 @@
 
 import gc
 
-from .endpoint import Endpoint
-from .port import const, ticks_ms
+from .port import const, micropython, ticks_ms
 from .uri import is_address, split
 
 # Counters (counters.py)
@@ -13,6 +12,7 @@ _N_SEND_ERRORS = const(16)
 
 _REQUEST = const(1)  # an event (endpoint.py)
 _PORT = const(5683)  # RFC 7252 6.1
+_FEW = const(32)  # slots that are searched one by one
 
 # RFC 7228's class-1 device: limits for a node of 10 KiB
 CLASS1 = {"mtu": 576, "duplicates": 4, "exchanges": 2, "max_options": 16}
@@ -25,11 +25,11 @@ class Driver:
     transports: home-made ones beside them. async_slots: async handlers at a time. limits: Endpoint's arguments.
     """
 
-    now = staticmethod(ticks_ms)
-
     def __init__(self, *listen, transports=(), async_slots=2, **limits):
-        self.endpoint = Endpoint(**limits)
+        self.endpoint = _endpoint(limits)
+        self.now = ticks_ms
         self.server = None
+        self.turns = []  # of callers that wait for an exchange
         self._async_slots = async_slots
         self._transports = list(transports)
         self.running = False
@@ -60,13 +60,27 @@ class Driver:
 
     # Serving
 
-    def resource(self, path, methods="GET", rt=None, if_=None, title=None, ct=None, sz=None, observe=False, options=()):
+    def resource(
+        self,
+        path,
+        methods="GET",
+        rt=None,
+        if_=None,
+        title=None,
+        ct=None,
+        sz=None,
+        observe=False,
+        options=(),
+        etag=None,
+    ):
         """Serve a path with the function that this decorates: f(request, response), plain or async.
 
         path: "sensors/temperature"; "files/*" serves all paths below files. methods: names, space-separated.
         rt, if_, title, ct, sz: what discovery says of it (RFC 6690); with ct, a Content-Format or a tuple of them, a
         request that accepts none of these gets 4.06. options: numbers of critical options that the handler reads;
-        a request with another one gets 4.02 (RFC 7252 5.4.1).
+        a request with another one gets 4.02 (RFC 7252 5.4.1). etag(request): returns the resource's ETag, 1 to 8 bytes,
+        or None where it does not exist; then If-Match, If-None-Match and ETag are settled before the handler (5.10.6,
+        5.10.8), and a GET's response has the ETag.
         """
         if self.server is None:
             from .server import Server
@@ -80,7 +94,7 @@ class Driver:
             attributes = None
 
         def register(handler):
-            self.server.add(path, handler, methods, ct, options, attributes)
+            self.server.add(path, handler, methods, ct, options, attributes, etag)
             return handler
 
         return register
@@ -113,6 +127,7 @@ class Driver:
         if not self.running:
             raise RuntimeError("the node does not run: async with node, or await node.start(), first")
 
+    @micropython.native
     def _receive(self, transport):
         """Take in one datagram, if there is one, and do all that follows from it. Returns whether there was one."""
         datagram = transport.receive()
@@ -123,6 +138,7 @@ class Driver:
         self._follow(now)
         return True
 
+    @micropython.native
     def _follow(self, now):
         """Events first, then what is to be sent: the order that endpoint.py asks for."""
         endpoint = self.endpoint
@@ -134,11 +150,12 @@ class Driver:
                 self.server.handle(now)
             else:
                 endpoint.reject()
-            event = endpoint.poll_event()
-        for transport in self._transports:
-            while endpoint.poll_transmit(transport):
-                if not transport.send(endpoint.tx_buf, endpoint.tx_peer):
-                    endpoint.counts[_N_SEND_ERRORS] += 1
+            event = endpoint.poll_event() if endpoint.ended else 0
+        if endpoint.due:
+            for transport in self._transports:
+                while endpoint.due and endpoint.poll_transmit(transport):
+                    if not transport.send(endpoint.tx_buf, endpoint.tx_peer):
+                        endpoint.counts[_N_SEND_ERRORS] += 1
 
     def _settle(self, event):
         from .client import settle
@@ -160,10 +177,25 @@ class Driver:
         self._arm()
 
     def _wake(self, ex):
-        """Something came of an exchange."""
+        """Something came of an exchange, or of a caller's turn."""
 
     def _arm(self):
         """The next deadline may have changed, or a slot may be free."""
+        if self.endpoint.freed:
+            self._grant()
+
+    def _grant(self):
+        """Give what is free to the callers that wait, first come, first served."""
+        endpoint = self.endpoint
+        endpoint.freed = False
+        for turn in self.turns:
+            if turn.ex is None:
+                turn.ex = endpoint.open(self.now(), turn.peer, turn.transport, turn.confirmable)
+                if turn.ex is not None:
+                    self._wake(turn)
+
+    def _start_reader(self, transport):
+        """A transport was opened while the driver runs: wait for it, too."""
 
     # For client.Remote
 
@@ -183,27 +215,67 @@ class Driver:
         """Returns a Remote for a peer on one of this node's transports."""
         from .client import Remote
 
-        return Remote(self, transport, peer, None, "")
+        return Remote(self, transport, peer)
 
     def _remote(self, uri):
-        """Make the Remote of a URI, on a transport that reaches it. Returns it and the transport, if that is new."""
+        """Make the Remote of a URI, on a transport that reaches it."""
         from .client import Remote
-        from .port import AF_INET, resolve
-        from .udp import Udp
 
         scheme, host, port, rest = split(uri)
         if scheme != "coap":
             raise ValueError("only coap:// can be connected to so far: " + uri)
         if "?" in rest:
             raise ValueError("a query belongs to a request, not to the connection: " + uri)
-        family, peer = resolve(host, _PORT if port is None else port)
-        new = None
+        if port is None:
+            port = _PORT
+        base = rest[:-1] if rest.endswith("/") else rest
+        if is_address(host):
+            remote = Remote(self, None, None, base)
+        else:
+            remote = Remote(self, None, None, base, host, port)
+        self._find(remote, host, port)
+        return remote
+
+    def look_up(self, remote):
+        """Look up the name of a Remote anew: nothing has answered. Blocks; where it fails, the address stays."""
+        try:
+            self._find(remote, remote.host, remote.port)
+        except OSError:
+            pass
+
+    def _find(self, remote, host, port):
+        """Give a Remote the first address of a host that there can be a socket for. Raises OSError."""
+        from .port import resolve
+
+        failed = None
+        for family, peer in resolve(host, port, remote.peer):
+            try:
+                remote.transport = self._reaching(family, host)
+                remote.peer = peer
+                return
+            except OSError as error:
+                failed = error
+        raise failed
+
+    def _reaching(self, family, host):
+        """Returns a transport of this node's that reaches a host, opened if there is none. Raises OSError."""
+        from .port import AF_INET
+        from .udp import Udp
+
         for transport in self._transports:
             if isinstance(transport, Udp) and transport.family == family and transport.host in ("0.0.0.0", "::", host):
-                break
-        else:
-            new = transport = self._udp("0.0.0.0" if family == AF_INET else "::", 0)
-            transport.open()
-            self._transports.append(transport)
-        name = None if is_address(host) else host.encode()
-        return Remote(self, transport, peer, name, rest[:-1] if rest.endswith("/") else rest), new
+                return transport
+        transport = self._udp("0.0.0.0" if family == AF_INET else "::", 0)
+        transport.open()
+        self._transports.append(transport)
+        self._start_reader(transport)
+        return transport
+
+
+def _endpoint(limits):
+    """Make the endpoint: one that searches few slots, or one for a host's thousands."""
+    if max(limits.get("exchanges", 0), limits.get("duplicates", 0)) > _FEW:
+        from .many import ManyEndpoint as Endpoint
+    else:
+        from .endpoint import Endpoint
+    return Endpoint(**limits)

@@ -10,9 +10,9 @@
 
 from .duplicates import Duplicates
 from .message import Message, Outgoing
-from .port import const, ticks_add, ticks_diff
+from .port import const, micropython, ticks_add, ticks_diff
 from .transmission import Exchange, Transmission
-from .wire import option_table, parse_options, same
+from .wire import option_table, parse_options
 
 # Events
 REQUEST = 1  # in rx; answer with reply() and send_reply(), defer() or reject()
@@ -39,6 +39,7 @@ _ONCE = const(8)
 _TIMED_OUT = const(9)
 _WAS_RESET = const(10)
 _ENDED = const(11)
+_LEISURE = const(12)
 
 # What a ring notes of an answer (duplicates.py)
 _NOTHING = const(0)
@@ -63,11 +64,11 @@ _N_OVERSIZED = const(9)
 _N_RESETS = const(11)
 _N_REFUSED = const(12)
 _N_NOT_KEPT = const(13)
+_N_NO_MIDS = const(19)
 
 _HEAD = const(5)
 _ACK_DELAY_MS = const(200)  # an async handler's time to answer piggybacked (RFC 7252 5.2.2)
 _HOUR_MS = const(3600000)
-_MAX_LATENCY_MS = const(100000)  # RFC 7252 4.8.2
 
 
 class Endpoint(Transmission):
@@ -92,6 +93,7 @@ class Endpoint(Transmission):
 
     # Receiving
 
+    @micropython.native
     def handle_datagram(self, now, data, peer, transport, multicast=False):
         """Take in one received datagram (RFC 7252 4.2, 4.3).
 
@@ -112,11 +114,13 @@ class Endpoint(Transmission):
             peer = rx.peer  # one object a peer, so that what is noted of it costs no more memory
         else:
             rx.peer = peer
-        rx.truncated = n > self.mtu
         if n > self.mtu:
             counts[_N_OVERSIZED] += 1
+            rx.truncated = True
             if data[n - 1] == 0xFF:
                 n -= 1  # it may be the marker of a payload that was cut off
+        else:
+            rx.truncated = False
         rx.data = data
         rx.end = n
         rx.kind = kind
@@ -125,6 +129,8 @@ class Endpoint(Transmission):
         rx.tkl = tkl
         rx.transport = transport
         rx.multicast = multicast
+        if self._probing:
+            self._heard(peer, transport)
         if code == 0:
             self._handle_empty(now, n)
             return
@@ -150,30 +156,41 @@ class Endpoint(Transmission):
         first = 0 if code == 1 or code == 5 else ring.slots  # GET and FETCH are safe
         i = ring.find(now, rx, first)
         if i < 0:
-            lifetime = self.exchange_lifetime_ms
-            if kind:
-                lifetime -= _MAX_LATENCY_MS + self.ack_timeout_ms  # NON_LIFETIME
-            i = ring.add(now, rx, ticks_add(now, lifetime), first)
+            p = self.parameters
+            rx.record = ring.add(
+                now, rx, ticks_add(now, p.non_lifetime_ms if kind else p.exchange_lifetime_ms), first
+            )
             if self.deadline is None:
                 self.deadline = ticks_add(now, _HOUR_MS)
-        else:
-            counts[_N_DUPLICATES] += 1
-            if kind == _NON:
-                return
-            answer = ring.answers[i]
-            if answer == _IN_WORK:
-                return
-            if answer == _EMPTY_ACK:
-                self._empty(_ACK, mid, peer, transport)
-                return
-            if answer != _NOTHING:
-                ring.replay(i, self._scratch)
-                self._send_scratch(peer, transport)
-                return
-            # a safe request simply runs again (RFC 7252 4.5)
-        rx.record = i
+        elif not self._runs_again(i):
+            return
         counts[_N_REQUESTS] += 1
         self._event = _REQUEST
+
+    def _runs_again(self, i):
+        """Deal with a repeated request, noted in slot i (RFC 7252 4.5). Returns whether it is to be served again."""
+        rx = self.rx
+        ring = self._duplicates
+        answer = ring.answers[i]
+        self.counts[_N_DUPLICATES] += 1
+        if rx.kind == _NON or answer == _IN_WORK:
+            return False
+        if answer == _NOTHING:
+            rx.record = i
+            return True  # a safe request simply runs again
+        if answer == _EMPTY_ACK:
+            self._empty(_ACK, rx.mid, rx.peer, rx.transport)
+        else:
+            ring.replay(i, self._scratch)
+            self._send_scratch(rx.peer, rx.transport)
+        return False
+
+    def _heard(self, peer, transport):
+        """A peer that was left alone has said something."""
+        ex = self._find_probing(peer, transport)
+        while ex is not None:
+            self._free(ex)
+            ex = self._find_probing(peer, transport)
 
     def reject(self):
         """Refuse rx, also as something we lack the context for: RST to a CON, else silence (RFC 7252 4.2, 4.3, 8.1)."""
@@ -189,7 +206,7 @@ class Endpoint(Transmission):
                 self.counts[_N_MALFORMED] += 1
             self.reject()  # a CoAP ping, too, is answered so (RFC 7252 4.3)
             return
-        ex = self._sent()
+        ex = self._by_mid(self.rx)
         if ex is None:
             self.counts[_N_UNEXPECTED] += 1
             return
@@ -200,6 +217,7 @@ class Endpoint(Transmission):
             self._answer(ex)  # a pong
         elif kind == _RST:
             self.counts[_N_RESETS] += 1
+            ex.size = 0
             if state == _ANSWERING:
                 self._free(ex)
             else:
@@ -209,19 +227,9 @@ class Endpoint(Transmission):
         elif state == _SENT:  # a separate response will come
             self._return_out(ex)
             ex.state = _WAITING
+            ex.timeout_ms = 0
             ex.deadline = ex.expires
-            self._arm(ex.deadline)
-
-    def _sent(self):
-        """Find the message of ours that the ACK or RST in rx speaks of (RFC 7252 4.4)."""
-        rx = self.rx
-        for ex in self.exchanges:
-            if ex.mid == rx.mid and 1 < ex.state < 6 and ex.peer == rx.peer and ex.transport is rx.transport:
-                return ex
-        for ex in self.handlers:
-            if ex.mid == rx.mid and ex.state == _ANSWERING and ex.peer == rx.peer and ex.transport is rx.transport:
-                return ex
-        return None
+            self._watch(ex)
 
     def _handle_response(self, now):
         rx = self.rx
@@ -230,19 +238,8 @@ class Endpoint(Transmission):
         if kind == _RST:
             counts[_N_MALFORMED] += 1
             return
-        for ex in self.exchanges:
-            state = ex.state
-            if (
-                (state == _SENT or kind != _ACK and (state == _NON_SENT or state == _WAITING))
-                and (kind != _ACK or ex.mid == rx.mid)
-                and rx.tkl == 8
-                and same(ex.token, rx.data, 4, 8)
-                and ex.peer == rx.peer
-                and ex.transport is rx.transport
-                and (ex.out is None or ex.out.code)  # a ping has no token
-            ):
-                break
-        else:
+        ex = self._by_token(rx)
+        if ex is None:
             if kind == _CON and self._duplicates.find(now, rx, 0) >= 0:
                 counts[_N_DUPLICATES] += 1
                 self._empty(_ACK, rx.mid, rx.peer, rx.transport)  # our ACK was lost
@@ -256,10 +253,10 @@ class Endpoint(Transmission):
             self._answer(ex)  # asked again, it would only come again
             self._event = _REFUSED
             return
-        if state == _SENT:
+        if ex.state == _SENT:
             self._note_rtt(now, ex)
         if kind == _CON:
-            self._duplicates.add(now, rx, ticks_add(now, self.exchange_lifetime_ms), 0)
+            self._duplicates.add(now, rx, ticks_add(now, self.parameters.exchange_lifetime_ms), 0)
             self._arm(ticks_add(now, _HOUR_MS))
             self._empty(_ACK, rx.mid, rx.peer, rx.transport)
         counts[_N_RESPONSES] += 1
@@ -279,6 +276,7 @@ class Endpoint(Transmission):
         return True
 
     def _answer(self, ex):
+        ex.size = 0
         self._return_out(ex)
         ex.state = _ENDED
         self.exchange = ex
@@ -290,36 +288,33 @@ class Endpoint(Transmission):
         Allocates: nothing.
         """
         self.deadline = None
-        for ex in self.exchanges:
-            if 1 < ex.state < 6:
-                self._expire(now, ex)
-        for ex in self.handlers:
-            if ex.state == _ANSWERING:
-                self._expire(now, ex)
-            elif ex.state == _RUNNING and ex.message.kind == _CON:
-                if ticks_diff(ex.deadline, now) > 0:
-                    self._arm(ex.deadline)
-                else:  # RFC 7252 5.2.2: the answer will be a separate one
-                    ex.state = _ACKED
-                    ex.out.empty(_ACK, ex.mid)
-                    self._set_due(ex)
-                    self._duplicates.note(ex.message, _EMPTY_ACK)
+        self._look(now)
+        if self._half_until is not None:
+            if ticks_diff(self._half_until, now) > 0:
+                self._arm(self._half_until)
+            else:
+                self._half_until = None
+                self.freed = True
         if self._duplicates.sweep(now):
             self._arm(ticks_add(now, _HOUR_MS))
+
+    def _acknowledge(self, ex):
+        """Send the empty ACK of a request that an async handler works on (RFC 7252 5.2.2)."""
+        ex.state = _ACKED
+        ex.out.empty(_ACK, ex.mid)
+        self._set_due(ex)
+        self._duplicates.note(ex.message, _EMPTY_ACK)
 
     def poll_event(self):
         """Returns the next event, or 0. Allocates: nothing."""
         event = self._event
         if event:
             self._event = 0
-        elif self._ended:
-            for ex in self.exchanges:
-                state = ex.state
-                if state == _TIMED_OUT or state == _WAS_RESET:
-                    self._ended -= 1
-                    ex.state = _ENDED
-                    self.exchange = ex
-                    return _TIMEOUT if state == _TIMED_OUT else _RESET
+        elif self.ended:
+            self.ended -= 1
+            ex = self.exchange = self._next_ended()
+            event = _TIMEOUT if ex.state == _TIMED_OUT else _RESET
+            ex.state = _ENDED
         return event
 
     # Answering requests: while the event REQUEST is handled
@@ -331,6 +326,7 @@ class Endpoint(Transmission):
         out.reset(code, rx.data, 4, rx.tkl)
         return out
 
+    @micropython.native
     def send_reply(self, now):
         """Send what reply() returned: piggybacked for a CON, NON for a NON (RFC 7252 5.2).
 
@@ -340,44 +336,63 @@ class Endpoint(Transmission):
         """
         rx = self.rx
         out = self._scratch
-        if self._finish(rx, out):
-            n = 0
-            for slot in self._pool:
-                if not slot.held:
-                    n += 1
-            ex = self._take() if n > 1 else None
-            if ex is not None:  # the scratch and the slot change places
-                i = 0
-                while self._pool[i] is not ex.out:
-                    i += 1
-                self._pool[i] = out  # pyright: ignore[reportCallIssue, reportArgumentType]
-                out.held = True
-                self._scratch = ex.out
-                self._scratch.held = False
-                ex.out = out
-                ex.peer = rx.peer
-                ex.transport = rx.transport
+        if self._finish(now, rx, out):
+            ex = self._swap(rx)
+            if ex is not None:
                 self._send_separate(now, ex)
                 self._empty(_ACK, rx.mid, rx.peer, rx.transport)
                 return
             self.counts[_N_NOT_KEPT] += 1
             self._duplicates.keep(rx, out, 4 + rx.tkl)  # a repeat gets the code at least
-        if out.end:
-            self._send_scratch(rx.peer, rx.transport)
+        if not out.end:
+            return
+        if rx.multicast and self.parameters.leisure_ms:
+            ex = self._swap(rx)
+            if ex is not None:
+                self._wait_leisure(now, ex)
+            else:
+                self.counts[_N_REFUSED] += 1  # a group's request need not be answered (RFC 7252 8.2)
+            return
+        self._send_scratch(rx.peer, rx.transport)
 
-    def _finish(self, rx, out):
+    def _swap(self, rx):
+        """Make the finished scratch the buffer of an exchange, and the exchange's one the scratch.
+
+        Returns the Exchange, or None where no slot can be spared.
+        """
+        ex = self._take(True) if self.spare > 1 else None
+        if ex is not None:
+            out = ex.out
+            ex.out = self._scratch
+            self._scratch = out
+            self._own(ex, rx.peer, rx.transport)
+        return ex
+
+    def _wait_leisure(self, now, ex):
+        """Send the response to a group's request some time within its leisure (RFC 7252 8.2)."""
+        ex.state = _LEISURE
+        ex.deadline = ticks_add(now, self.parameters.leisure_ms * self._random(8) >> 8)
+        self._watch(ex)
+
+    def _finish(self, now, rx, out):
         """Finish the response to rx in out, as NON or ACK, and note it for repeats.
 
         Returns True where it is too long to be kept. out.end is 0 where nothing is to be sent: to a group's request
         only success is answered (RFC 7252 8.2).
         """
-        if not (63 < out.code < 96 or 127 < out.code < 192):
-            raise ValueError("no response code: %d" % out.code)
+        code = out.code
+        if not (63 < code < 96 or 127 < code < 192):
+            raise ValueError("no response code: %d" % code)
         if rx.kind == _NON:
-            if rx.multicast and out.code > 95:
+            if rx.multicast and code > 95:
+                out.end = 0
+                return False
+            mid = self._next_mid(now, rx.peer, rx.transport)
+            if mid < 0:
+                self.counts[_N_NO_MIDS] += 1
                 out.end = 0
             else:
-                out.finish(_NON, self._new_mid(None))
+                out.finish(_NON, mid)
             return False
         out.finish(_ACK, rx.mid)
         ring = self._duplicates
@@ -403,15 +418,16 @@ class Endpoint(Transmission):
         for ex in self.handlers:
             if ex.state == _FREE:
                 rx = ex.message = self.take_rx()
-                ex.state = _RUNNING
-                ex.peer = rx.peer
-                ex.transport = rx.transport
+                self._own(ex, rx.peer, rx.transport)
                 ex.mid = rx.mid
                 ex.out.reset(code, rx.data, 4, rx.tkl)
                 self._duplicates.note(rx, _IN_WORK)
                 if rx.kind == _CON:
+                    ex.state = _RUNNING
                     ex.deadline = ticks_add(now, _ACK_DELAY_MS)
-                    self._arm(ex.deadline)
+                    self._watch(ex)
+                else:
+                    ex.state = _ACKED  # there is nothing to acknowledge
                 return ex
         self.counts[_N_REFUSED] += 1
         return None
@@ -423,14 +439,16 @@ class Endpoint(Transmission):
         Raises ValueError when the response does not fit mtu: then write a shorter one and call again.
         """
         rx = ex.message
-        if ex.state == _ACKED:
+        if ex.state == _ACKED and rx.kind == _CON:
             ex.out.finish(_ACK, rx.mid)
             self._send_separate(now, ex)
-        elif self._finish(rx, ex.out):
+        elif self._finish(now, rx, ex.out):
             self._empty(_ACK, rx.mid, rx.peer, rx.transport)
             self._send_separate(now, ex)
-        elif ex.out.end:
+        elif not ex.out.end:
+            self._free(ex)
+        elif rx.multicast:
+            self._wait_leisure(now, ex)
+        else:
             ex.state = _ONCE
             self._set_due(ex)
-        else:
-            self._free(ex)

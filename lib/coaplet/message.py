@@ -10,7 +10,7 @@
 import json as _json
 
 from .codes import CoapError
-from .port import const
+from .port import const, micropython
 from .wire import TAKES_STR, copy, copy_ascii, encode, find_option, move_up, option_table
 
 _HEADROOM = const(64)
@@ -19,6 +19,7 @@ _VIEWS = const(32)  # memoryviews an Outgoing keeps: a slice costs 32 bytes, a k
 
 
 _CONSTANTS = (bytes, str)  # a tuple written where it is used would be made each time
+_STR = str  # found sooner than a builtin
 
 
 class Message:
@@ -27,7 +28,7 @@ class Message:
     In a plain handler it is valid until the handler returns; an async handler's and a client's are theirs.
     code: method or response code; method: the same, of a request; peer and transport: where it came from, opaque.
     payload: bytes, allocated anew each time (copy_into() allocates nothing); payload_size: how many, for nothing.
-    content_format: its number, or None. path: of a request, as str without a slash in front ("" is the root);
+    content_format: its number, or None. max_age: of a response, seconds for which it is fresh (RFC 7252 5.10.5). path: of a request, as str without a slash in front ("" is the root);
     query: its Uri-Query options, a list of str. remote: the sender's address as text.
     """
 
@@ -57,6 +58,8 @@ class Message:
             return self.end - self.table[2]
         if name == "content_format":
             return self.uint(12, None, 2)
+        if name == "max_age":
+            return self.uint(14, 60)
         if name == "path":
             return "/".join([_text(segment) for segment in self.options(11)])
         if name == "query":
@@ -154,7 +157,7 @@ class Outgoing:
         self._values = values
         self._size = 0
         self._tkl = 0
-        self.held = False  # the endpoint's: not free
+        self.next = None  # the endpoint's, of those that are free
         self.code = 0
         self.start = 0
         self.end = 0
@@ -220,26 +223,24 @@ class Outgoing:
         table[k + 2] = n
         values[i + 1] = value
 
-    def _room(self, n):
-        if _HEADROOM + self._size + n > len(self.buf):
-            raise ValueError("a payload of %d bytes does not fit mtu=%d" % (self._size + n, len(self.buf)))
-
+    @micropython.native
     def write(self, data):
         """Append to the payload. data: str or bytes-like. Raises ValueError when it does not fit.
 
         Returns the number of bytes. Allocates: nothing, or the encoded bytes of a str that is not ASCII.
         """
         n = len(data)
-        self._room(n)
+        buf = self.buf
         pos = _HEADROOM + self._size
-        if isinstance(data, str):
-            if not TAKES_STR or copy_ascii(self.buf, pos, data, n) < 0:
-                data = data.encode()
-                n = len(data)
-                self._room(n)
-                copy(self.buf, pos, data, 0, n)
-        else:
-            copy(self.buf, pos, data, 0, n)
+        if isinstance(data, _STR):
+            if TAKES_STR and pos + n <= len(buf) and copy_ascii(buf, pos, data, n) == n:
+                self._size += n
+                return n
+            data = data.encode()
+            n = len(data)
+        if pos + n > len(buf):
+            raise ValueError("a payload of %d bytes does not fit mtu=%d" % (self._size + n, len(buf)))
+        copy(buf, pos, data, 0, n)
         self._size += n
         return n
 
@@ -272,6 +273,7 @@ class Outgoing:
         else:
             self.add(12, ct, 0xFFFF, n)
 
+    @micropython.native
     def finish(self, kind, mid):
         """Write header, token and options in front of the payload: the message is then buf[start:end].
 
@@ -313,6 +315,7 @@ class Outgoing:
         self.start = 0
         self.end = 4
 
+    @micropython.native
     def view(self):
         """The finished message as a memoryview. Allocates: 48 bytes where its place is new, else nothing."""
         key = self.start << 16 | self.end

@@ -3,7 +3,7 @@
 import select
 
 from .driver import Driver
-from .port import MICROPYTHON
+from .port import MICROPYTHON, micropython
 
 
 class Loop(Driver):
@@ -30,7 +30,7 @@ class Loop(Driver):
         self._open()
         self._poller = select.poll()
         for transport in self._transports:
-            self._register(transport)
+            self._start_reader(transport)
 
     def close(self):
         """Close the sockets."""
@@ -39,11 +39,9 @@ class Loop(Driver):
     def connect(self, uri):
         """Returns a Remote; give what its calls return to run(). See Node.connect()."""
         self.check_running()
-        remote, transport = self._remote(uri)
-        if transport is not None:
-            self._register(transport)
-        return remote
+        return self._remote(uri)
 
+    @micropython.native
     def poll(self, timeout_ms=-1):
         """Wait up to timeout_ms (-1: for ever) and do what there is to do.
 
@@ -79,9 +77,10 @@ class Loop(Driver):
         finally:
             coroutine.close()  # an interrupted one frees its slot
 
-    def _register(self, transport):
+    def _start_reader(self, transport):
         self._poller.register(transport.pollable, select.POLLIN)
 
+    @micropython.native
     def _wait(self, ms):
         found = False
         for transport in self._transports:
@@ -90,7 +89,7 @@ class Loop(Driver):
                     ms = 1000
                 self._receive(transport)
                 if transport.pollable is not None:
-                    self._register(transport)
+                    self._start_reader(transport)
         # MicroPython's ipoll gives the object and allocates nothing, CPython's poll the file's number
         for ready in self._poller.ipoll(ms) if MICROPYTHON else self._poller.poll(ms):
             for transport in self._transports:
@@ -101,7 +100,7 @@ class Loop(Driver):
                     if transport.pollable is not pollable:  # it was reopened
                         self._poller.unregister(ready[0])
                         if transport.pollable is not None:
-                            self._register(transport)
+                            self._start_reader(transport)
                     break
         return found
 
@@ -110,7 +109,7 @@ class Loop(Driver):
     def wait(self, ex):
         return _PAUSE
 
-    async def wait_for_slot(self, ms):
+    async def wait_for_turn(self, turn, ms):
         await _Pause(ms)
 
 

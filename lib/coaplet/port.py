@@ -89,12 +89,16 @@ def is_async(f):
     return code is not None and code.co_flags & 0x80 != 0
 
 
-def resolve(host, port):
-    """Look up a host's first UDP address. Returns (family, address). Blocks; raises OSError."""
-    found = socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM)
+def resolve(host, port, last=None):
+    """Look up a host's UDP addresses. Returns a list of (family, address). Blocks; raises OSError.
+
+    last: the address that did not answer, which comes last.
+    """
+    found = [(entry[0], entry[-1]) for entry in socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM)]
+    found.sort(key=lambda entry: entry[1] == last)
     if not found:
         raise OSError("no address of " + host)
-    return found[0][0], found[0][-1]
+    return found
 
 
 def format_address(address):

@@ -5,7 +5,7 @@
 # response the scratch. Async ones run in a task of their own on an async slot. Nothing here does I/O.
 
 from .codes import CoapError
-from .port import const, is_async, print_line
+from .port import const, is_async, micropython, print_line
 from .wire import path_hash, path_key, path_matches
 
 _HEAD = const(5)
@@ -26,7 +26,7 @@ _NO_PROXYING = const(165)
 class Resource:
     """One path, or all below it, its handler, and what discovery says of it. Made by Server.add()."""
 
-    def __init__(self, path, handler, methods, ct, options, attributes):
+    def __init__(self, path, handler, methods, ct, options, attributes, etag=None):
         self.path = path  # without a slash in front
         self.handler = handler
         self.is_async = is_async(handler)
@@ -39,6 +39,7 @@ class Resource:
         self.formats = ct if isinstance(ct, tuple) else () if ct is None else (ct,)
         self.options = options
         self.attributes = attributes
+        self.etag = etag
         self.below = path == "*" or path.endswith("/*")
         self.key = path_key(path[:-1].rstrip("/") if self.below else path)
 
@@ -65,9 +66,9 @@ class Server:
         except ImportError:
             pass  # a build without discovery
 
-    def add(self, path, handler, methods, ct, options, attributes):
+    def add(self, path, handler, methods, ct, options, attributes, etag=None):
         """Serve a path with a handler; a path that is served already is replaced. Returns the Resource."""
-        resource = Resource(path[1:] if path.startswith("/") else path, handler, methods, ct, options, attributes)
+        resource = Resource(path[1:] if path.startswith("/") else path, handler, methods, ct, options, attributes, etag)
         self.remove(path)
         if resource.is_async:
             self._make_async_slots()
@@ -97,14 +98,13 @@ class Server:
                 self._by_hash[at] = resource
         self._below = tuple([resource for resource in self.resources if resource.below])
 
-    def _find(self, rx):
-        table = rx.table
-        at = table[4]
-        resource = self._by_hash.get(at)
+    def _find(self, rx, resource):
+        """Find the resource of rx; resource: the one that has its path's hash, or None."""
+        at = rx.table[4]
         while resource is not None:
             key = resource.key
             n = len(key)
-            if path_matches(rx.data, table, key, n) == n:
+            if path_matches(rx.data, rx.table, key, n) == n:
                 return resource
             at += 65536
             resource = self._by_hash.get(at)
@@ -112,7 +112,7 @@ class Server:
         for below in self._below:
             key = below.key
             n = len(key)
-            if n > longest and path_matches(rx.data, table, key, n) > n:
+            if n > longest and path_matches(rx.data, rx.table, key, n) > n:
                 resource = below
                 longest = n
         return resource
@@ -121,13 +121,14 @@ class Server:
         self._endpoint.add_async_slots(self._async_slots)
         self._async_slots = 0
 
+    @micropython.native
     def handle(self, now):
         """Answer the request in the endpoint's rx. Never raises. Allocates: nothing of its own for a plain handler."""
         endpoint = self._endpoint
         rx = endpoint.rx
         code = rx.code
-        resource = self._find(rx)
         table = rx.table
+        resource = self._find(rx, self._by_hash.get(table[4]))
         response = endpoint.reply(_DEFAULT[code & 7])
         try:
             if table[3] and self._refuses(rx, resource, response):
@@ -143,37 +144,67 @@ class Server:
             elif rx.truncated:  # RFC 7252 4.6, 5.9.2.9
                 response.code = _TOO_LARGE
                 response.option(60, max(0, endpoint.mtu - table[2]))
-            else:
+            elif resource.etag is None or self._wanted(resource, rx, response):
                 if not resource.is_async:
-                    result = _returned(resource.handler(rx, response))
-                    if result is not None and hasattr(result, "send"):
-                        # a coroutine after all, of a bound method or a closure; nothing of it has run yet
-                        result.close()
-                        resource.is_async = True
-                        self._make_async_slots()
-                        response.clear(_DEFAULT[code])
-                if resource.is_async:
-                    if not hasattr(self._driver, "spawn"):
-                        raise RuntimeError("an async handler needs coaplet.Node")
-                    ex = endpoint.defer(now, _DEFAULT[code])
-                    if ex is not None:
-                        try:
-                            self._driver.spawn(self._run(resource, ex), ex)
-                        except Exception as error:
-                            self._fail(resource, ex.out, error)
-                            endpoint.complete(now, ex)
+                    result = resource.handler(rx, response)
+                    if result is None or not self._late(resource, result):
+                        endpoint.send_reply(now)
                         return
-                    response.code = _UNAVAILABLE
+                    response.clear(_DEFAULT[code])
+                if self._defer(now, resource, code):
+                    return
+                response.code = _UNAVAILABLE
             endpoint.send_reply(now)
         except Exception as error:
             self._fail(resource, response, error)
             endpoint.send_reply(now)
 
+    def _wanted(self, resource, rx, response):
+        """Tell whether the handler is to be called, by the preconditions of a resource that has ETags."""
+        from .conditional import precondition
+
+        tag = resource.etag(rx)
+        code = precondition(rx, tag)
+        if code:
+            response.code = code
+        if tag is not None and (rx.code == 1 or rx.code == 5) and code < 128:
+            response.option(4, tag)
+        return not code
+
+    def _late(self, resource, result):
+        """Look at what a handler returned. Returns whether it is a coroutine, of a bound method or a closure."""
+        if isinstance(result, _TEXTS):
+            raise TypeError(_RETURNED)
+        if not hasattr(result, "send"):
+            return False
+        result.close()  # nothing of it has run yet
+        resource.is_async = True
+        self._make_async_slots()
+        return True
+
+    def _defer(self, now, resource, code):
+        """Start the task of an async handler. Returns False when no slot is free."""
+        if not hasattr(self._driver, "spawn"):
+            raise RuntimeError("an async handler needs coaplet.Node")
+        endpoint = self._endpoint
+        ex = endpoint.defer(now, _DEFAULT[code])
+        if ex is None:
+            return False
+        if resource.etag is not None:
+            self._wanted(resource, ex.message, ex.out)
+        try:
+            self._driver.spawn(self._run(resource, ex), ex)
+        except Exception as error:
+            self._fail(resource, ex.out, error)
+            endpoint.complete(now, ex)
+        return True
+
     async def _run(self, resource, ex):
         rx = ex.message
         ended = None
         try:
-            _returned(await resource.handler(rx, ex.out))
+            if isinstance(await resource.handler(rx, ex.out), _TEXTS):
+                raise TypeError(_RETURNED)
         except BaseException as error:
             if not isinstance(error, Exception):
                 ended = error  # cancelled: by stop(), which has taken the slot away, or with what the handler awaited
@@ -223,6 +254,8 @@ class Server:
             k += 3
             if not number & 1 or (number == 15 or number == 11) and n < 256:
                 continue
+            if number == 1 and n < 9 and resource is not None and resource.etag is not None:
+                continue
             if resource is not None and number in resource.options:
                 continue
             if number == 35 or number == 39:  # Proxy-Uri, Proxy-Scheme: this is an origin server (5.10.2)
@@ -230,6 +263,8 @@ class Server:
                 return True
             if not repeated:
                 if number == 3 and 0 < n < 256 or number == 7 and n < 3:
+                    continue
+                if number == 5 and not n and resource is not None and resource.etag is not None:
                     continue
                 if number == 17 and n < 3:
                     if resource is None or not resource.formats or rx.uint(17) in resource.formats:
@@ -243,12 +278,7 @@ class Server:
 
 
 _TEXTS = (str, bytes)
-
-
-def _returned(result):
-    if isinstance(result, _TEXTS):
-        raise TypeError("it returned its answer: write it into the response")
-    return result
+_RETURNED = "it returned its answer: write it into the response"
 
 
 def print_error(resource, error):

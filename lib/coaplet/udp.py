@@ -15,11 +15,10 @@ class Udp:
     host: the text of an address of this machine, "0.0.0.0" or "::" for all. mtu: bytes of the largest datagram.
     """
 
-    secure = False  # what arrives was not authenticated
-    multicast = False  # what arrives was sent to this host, not to a group (RFC 7252 8)
-
     def __init__(self, host, port, mtu, reopen=EMPTY_CLOSES):
         self.mtu = mtu
+        self.secure = False  # what arrives was not authenticated
+        self.multicast = False  # what arrives was sent to this host, not to a group (RFC 7252 8)
         self.pollable = None  # what select.poll and asyncio wait on
         self.family = None
         self.empty = 0  # datagrams without a byte
@@ -30,7 +29,7 @@ class Udp:
 
     def open(self):
         """Make and bind the socket. Raises OSError."""
-        self.family, address = resolve(self.host, self._port)
+        self.family, address = resolve(self.host, self._port)[0]
         s = socket.socket(self.family, socket.SOCK_DGRAM)
         try:
             if self.family != socket.AF_INET:

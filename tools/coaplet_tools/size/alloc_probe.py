@@ -80,9 +80,9 @@ def main():
     answer = bytearray(b"\x68\x45\0\0\0\0\0\0\0\0\0\0\xc0\xff21.5")
 
     def ask(_):
-        ex = endpoint.open("peer", loop)
+        ex = endpoint.open(1, "peer", loop)
         ex.token[7] = (ex.token[7] + 1) & 255
-        ex.out.reset(2, ex.token, 0, 8)
+        endpoint.begin(ex, 2)
         ex.out.add(11, b"logs", 0, 4)
         ex.out.payload(b'{"level":"info"}', 50)
         endpoint.send(1, ex)
