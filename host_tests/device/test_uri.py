@@ -64,7 +64,9 @@ def test_appendix_b_gives_its_options():
     for vector in vectors("coap_rfc7252")["uri_compose"]:
         uri = vector["uri"]
         start = uri.find("/", 7)
-        options, peer = requested(uri[:start], uri[start:], lambda _, number, last=None, v=vector: [(1, (v["ip"], number))])
+        options, peer = requested(
+            uri[:start], uri[start:], lambda _, number, last=None, v=vector: [(1, (v["ip"], number))]
+        )
         assert (options, peer) == (options_of(vector), (vector["ip"], vector["port"])), uri
 
 

@@ -148,7 +148,9 @@ class Remote:
                 if left <= 0:
                     ms = endpoint.probing_ms(driver.now(), self.peer, self.transport)
                     if ms:
-                        raise Timeout(0, "%s answered nothing: PROBING_RATE lets it be asked again in %d ms" % (self, ms))
+                        raise Timeout(
+                            0, "%s answered nothing: PROBING_RATE lets it be asked again in %d ms" % (self, ms)
+                        )
                     raise Timeout(0, "no slot was free in time: raise tx_slots or exchanges, or the timeout")
                 await driver.wait_for_turn(turn, left)
                 if not driver.running:

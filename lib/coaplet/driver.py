@@ -4,6 +4,7 @@
 
 import gc
 
+from .endpoint import Endpoint
 from .port import const, micropython, ticks_ms
 from .uri import is_address, split
 
@@ -188,10 +189,15 @@ class Driver:
         """Give what is free to the callers that wait, first come, first served."""
         endpoint = self.endpoint
         endpoint.freed = False
+        blocked = None
         for turn in self.turns:
-            if turn.ex is None:
+            if endpoint.full():
+                break
+            if turn.ex is None and turn.peer is not blocked:
                 turn.ex = endpoint.open(self.now(), turn.peer, turn.transport, turn.confirmable)
-                if turn.ex is not None:
+                if turn.ex is None:
+                    blocked = turn.peer  # and so will those be that wait for the same
+                else:
                     self._wake(turn)
 
     def _start_reader(self, transport):
@@ -274,8 +280,10 @@ class Driver:
 
 def _endpoint(limits):
     """Make the endpoint: one that searches few slots, or one for a host's thousands."""
+    kind = Endpoint
     if max(limits.get("exchanges", 0), limits.get("duplicates", 0)) > _FEW:
-        from .many import ManyEndpoint as Endpoint
-    else:
-        from .endpoint import Endpoint
-    return Endpoint(**limits)
+        try:
+            from .many import ManyEndpoint as kind
+        except ImportError:
+            pass  # a build without it
+    return kind(**limits)

@@ -6,7 +6,7 @@
 
 from array import array
 
-from .port import TICKS, const, ticks_diff
+from .port import TICKS, const, micropython, ticks_diff
 from .wire import copy, find_mid
 
 # What was answered, beside the length of a kept reply, which is at least 4
@@ -36,6 +36,7 @@ class Duplicates:
         self.answers = array("H", bytes(2 * both))  # _NOTHING, _IN_WORK, _EMPTY_ACK or a reply's length
         self.early = 0
 
+    @micropython.native
     def find(self, now, rx, first):
         """Returns the slot of the message, or -1. Allocates: nothing."""
         mids = self._mids
@@ -48,6 +49,7 @@ class Duplicates:
             i = find_mid(mids, mid, i + 1, end)
         return i
 
+    @micropython.native
     def add(self, now, rx, until, first):
         """Note a message until the tick `until`. Returns its slot. Allocates: nothing."""
         ring = 1 if first else 0

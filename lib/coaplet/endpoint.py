@@ -28,7 +28,6 @@ _RESET = const(4)
 _REFUSED = const(5)
 
 # States of an Exchange (transmission.py)
-_FREE = const(0)
 _SENT = const(2)
 _ANSWERING = const(3)
 _NON_SENT = const(4)
@@ -89,7 +88,9 @@ class Endpoint(Transmission):
         """Make room for n async handlers at a time: a buffer of mtu and an option table each."""
         capacity = self.rx.table[0]
         for _ in range(n):
-            self.handlers.append(Exchange(Outgoing(self.mtu, option_table(capacity), [None] * (capacity + 1))))
+            ex = Exchange(Outgoing(self.mtu, option_table(capacity), [None] * (capacity + 1)))
+            self.handlers.append(ex)
+            self._free(ex)
 
     # Receiving
 
@@ -157,9 +158,7 @@ class Endpoint(Transmission):
         i = ring.find(now, rx, first)
         if i < 0:
             p = self.parameters
-            rx.record = ring.add(
-                now, rx, ticks_add(now, p.non_lifetime_ms if kind else p.exchange_lifetime_ms), first
-            )
+            rx.record = ring.add(now, rx, ticks_add(now, p.non_lifetime_ms if kind else p.exchange_lifetime_ms), first)
             if self.deadline is None:
                 self.deadline = ticks_add(now, _HOUR_MS)
         elif not self._runs_again(i):
@@ -229,7 +228,7 @@ class Endpoint(Transmission):
             ex.state = _WAITING
             ex.timeout_ms = 0
             ex.deadline = ex.expires
-            self._watch(ex)
+            self._watch(now, ex)
 
     def _handle_response(self, now):
         rx = self.rx
@@ -319,6 +318,7 @@ class Endpoint(Transmission):
 
     # Answering requests: while the event REQUEST is handled
 
+    @micropython.native
     def reply(self, code):
         """Begin the response to rx. Returns its Outgoing. Allocates: nothing."""
         rx = self.rx
@@ -353,7 +353,12 @@ class Endpoint(Transmission):
             else:
                 self.counts[_N_REFUSED] += 1  # a group's request need not be answered (RFC 7252 8.2)
             return
-        self._send_scratch(rx.peer, rx.transport)
+        if self._ready is not None:
+            self._send_scratch(rx.peer, rx.transport)
+            return
+        self.due += 1
+        self._ready = rx.transport
+        self._ready_peer = rx.peer
 
     def _swap(self, rx):
         """Make the finished scratch the buffer of an exchange, and the exchange's one the scratch.
@@ -372,8 +377,9 @@ class Endpoint(Transmission):
         """Send the response to a group's request some time within its leisure (RFC 7252 8.2)."""
         ex.state = _LEISURE
         ex.deadline = ticks_add(now, self.parameters.leisure_ms * self._random(8) >> 8)
-        self._watch(ex)
+        self._watch(now, ex)
 
+    @micropython.native
     def _finish(self, now, rx, out):
         """Finish the response to rx in out, as NON or ACK, and note it for repeats.
 
@@ -415,22 +421,23 @@ class Endpoint(Transmission):
         """Hand rx to an async handler. Returns an Exchange (.message the request, .out the response, begun
         with code), to be given to complete() or release(); or None when all async slots are taken.
         """
-        for ex in self.handlers:
-            if ex.state == _FREE:
-                rx = ex.message = self.take_rx()
-                self._own(ex, rx.peer, rx.transport)
-                ex.mid = rx.mid
-                ex.out.reset(code, rx.data, 4, rx.tkl)
-                self._duplicates.note(rx, _IN_WORK)
-                if rx.kind == _CON:
-                    ex.state = _RUNNING
-                    ex.deadline = ticks_add(now, _ACK_DELAY_MS)
-                    self._watch(ex)
-                else:
-                    ex.state = _ACKED  # there is nothing to acknowledge
-                return ex
-        self.counts[_N_REFUSED] += 1
-        return None
+        ex = self._idle_handler
+        if ex is None:
+            self.counts[_N_REFUSED] += 1
+            return None
+        self._idle_handler = ex.next
+        rx = ex.message = self.take_rx()
+        self._own(ex, rx.peer, rx.transport)
+        ex.mid = rx.mid
+        ex.out.reset(code, rx.data, 4, rx.tkl)
+        self._duplicates.note(rx, _IN_WORK)
+        if rx.kind == _CON:
+            ex.state = _RUNNING
+            ex.deadline = ticks_add(now, _ACK_DELAY_MS)
+            self._watch(now, ex)
+        else:
+            ex.state = _ACKED  # there is nothing to acknowledge
+        return ex
 
     def complete(self, now, ex):
         """Send the response that an async handler has written into ex.out.

@@ -162,6 +162,7 @@ class Outgoing:
         self.start = 0
         self.end = 0
 
+    @micropython.native
     def reset(self, code, token, offset, tkl):
         """Begin a message. token: the buffer that holds tkl bytes of token at offset until finish()."""
         self.code = code
@@ -202,6 +203,7 @@ class Outgoing:
                 raise ValueError("option %d does not fit mtu=%d" % (number, len(self.buf)))
             self.add(number, value, 0, len(value))
 
+    @micropython.native
     def add(self, number, value, offset, n):
         """Add the option value[offset:offset + n]; offset 0xFFFF: the integer `value` in n bytes. Allocates nothing."""
         table = self._table
@@ -251,6 +253,7 @@ class Outgoing:
         if ct is not None:
             self._format(ct)
 
+    @micropython.native
     def text(self, text):
         """Set the payload to text/plain; charset=utf-8 (Content-Format 0). Allocates: as write()."""
         self._size = 0
@@ -261,17 +264,24 @@ class Outgoing:
         """Set the payload to obj as JSON (Content-Format 50). Allocates the JSON text."""
         self.payload(_json.dumps(obj, separators=(",", ":")), 50)
 
+    @micropython.native
     def _format(self, ct):
         if not 0 <= ct < 65536:
             raise ValueError("a Content-Format lies between 0 and 65535")
         n = 0 if ct == 0 else 1 if ct < 256 else 2
-        k = find_option(self._table, 12, _HEAD)
-        if k:  # a second text() or json() replaces the first one's
-            self._table[k + 1] = 0xFFFF
-            self._table[k + 2] = n
-            self._values[(k - _HEAD) // 3 + 1] = ct
+        table = self._table
+        k = _HEAD
+        if not table[1]:  # the only option, as it mostly is
+            table[1] = 1
+            table[k] = 12
         else:
-            self.add(12, ct, 0xFFFF, n)
+            k = find_option(table, 12, k)  # a second text() or json() replaces the first one's
+            if not k:
+                self.add(12, ct, 0xFFFF, n)
+                return
+        table[k + 1] = 0xFFFF
+        table[k + 2] = n
+        self._values[(k - _HEAD) // 3 + 1] = ct
 
     @micropython.native
     def finish(self, kind, mid):

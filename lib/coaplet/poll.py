@@ -18,7 +18,9 @@ class Loop(Driver):
     Handlers are plain functions here.
     """
 
-    _busy = False
+    def __init__(self, *listen, **kwargs):
+        super().__init__(*listen, **kwargs)
+        self._busy = False
 
     def check_running(self):
         super().check_running()
@@ -47,15 +49,18 @@ class Loop(Driver):
 
         Returns whether anything arrived. Allocates: what the transport's receive() does.
         """
-        self.check_running()
+        if self._busy or not self.running:
+            self.check_running()
         self._busy = True
         try:
             endpoint = self.endpoint
-            now = self.now()
-            ms = endpoint.poll_timeout(now)
-            if ms == 0:
-                endpoint.handle_timeout(now)
-                self._follow(now)  # which may be what the caller waits for
+            ms = -1
+            if endpoint.deadline is not None:
+                now = self.now()
+                ms = endpoint.poll_timeout(now)
+                if ms == 0:
+                    endpoint.handle_timeout(now)
+                    self._follow(now)  # which may be what the caller waits for
             if timeout_ms >= 0 and (ms < 0 or timeout_ms < ms):
                 ms = timeout_ms
             return self._wait(ms)

@@ -42,6 +42,7 @@ class Resource:
         self.etag = etag
         self.below = path == "*" or path.endswith("/*")
         self.key = path_key(path[:-1].rstrip("/") if self.below else path)
+        self.length = len(self.key)
 
 
 class Server:
@@ -91,28 +92,27 @@ class Server:
         """Enter each resource under its path's hash, or where that is taken, 65536 higher."""
         self._by_hash.clear()
         for resource in self.resources:
-            at = path_hash(resource.key, len(resource.key))
+            at = path_hash(resource.key, resource.length)
             while at in self._by_hash:
                 at += 65536
             if not resource.below:
                 self._by_hash[at] = resource
         self._below = tuple([resource for resource in self.resources if resource.below])
 
-    def _find(self, rx, resource):
-        """Find the resource of rx; resource: the one that has its path's hash, or None."""
+    def _find(self, rx):
+        """Find the resource of rx among those whose paths share a hash, then among those for all paths below one."""
         at = rx.table[4]
+        resource = self._by_hash.get(at)
         while resource is not None:
-            key = resource.key
-            n = len(key)
-            if path_matches(rx.data, rx.table, key, n) == n:
+            n = resource.length
+            if path_matches(rx.data, rx.table, resource.key, n) == n:
                 return resource
             at += 65536
             resource = self._by_hash.get(at)
         longest = -1
         for below in self._below:
-            key = below.key
-            n = len(key)
-            if n > longest and path_matches(rx.data, rx.table, key, n) > n:
+            n = below.length
+            if n > longest and path_matches(rx.data, rx.table, below.key, n) > n:
                 resource = below
                 longest = n
         return resource
@@ -128,7 +128,9 @@ class Server:
         rx = endpoint.rx
         code = rx.code
         table = rx.table
-        resource = self._find(rx, self._by_hash.get(table[4]))
+        resource = self._by_hash.get(table[4])
+        if resource is None or path_matches(rx.data, table, resource.key, resource.length) != resource.length:
+            resource = self._find(rx)
         response = endpoint.reply(_DEFAULT[code & 7])
         try:
             if table[3] and self._refuses(rx, resource, response):

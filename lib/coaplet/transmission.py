@@ -71,7 +71,9 @@ class Parameters:
         probing_rate=1,
     ):
         if ack_timeout_ms < 1 or ack_random_percent < 0 or not 0 <= max_retransmit <= 12 or nstart < 1:
-            raise ValueError("ack_timeout_ms, nstart: 1 or more; max_retransmit: 0 to 12; ack_random_percent: not negative")
+            raise ValueError(
+                "ack_timeout_ms, nstart: 1 or more; max_retransmit: 0 to 12; ack_random_percent: not negative"
+            )
         self.ack_timeout_ms = self.processing_delay_ms = ack_timeout_ms
         self.jitter_ms = ack_timeout_ms * ack_random_percent // 100
         self.max_retransmit = max_retransmit
@@ -145,12 +147,12 @@ class Transmission:
         self.exchanges = [Exchange() for _ in range(exchanges)]
         self.handlers = []
         self._idle = None  # exchanges that are free, linked
-        for ex in self.exchanges:
-            ex.next = self._idle
-            self._idle = ex
+        self._idle_handler = None
         self.due = 0  # datagrams that wait for poll_transmit()
         self.ended = 0  # exchanges with an event to be polled
         self._probing = 0  # exchanges in that state
+        for ex in self.exchanges:
+            self._free(ex)
         self.deadline = None  # when handle_timeout() wants to be called; None: never
         self.freed = False  # set when a waiting caller may try open() again; the driver clears it
         self.tx_buf = None
@@ -171,7 +173,7 @@ class Transmission:
             return None
         if self._probing and self._find_probing(peer, transport) is not None:
             return None
-        if confirmable and self._outs is None or self._idle is None and not self._probing:
+        if confirmable and self._outs is None or self.full():
             return None
         mid = self._next_mid(now, peer, transport)
         if mid < 0:
@@ -218,7 +220,7 @@ class Transmission:
             ex.timeout_ms = 0
             ex.first = now
             ex.deadline = ex.expires = ticks_add(now, timeout_ms)
-            self._watch(ex)
+            self._watch(now, ex)
             self._send_scratch(ex.peer, ex.transport)
 
     def release(self, ex):
@@ -239,7 +241,7 @@ class Transmission:
             ex.state = _PROBING
             self._probing += 1
             ex.deadline = ticks_add(ex.first, ex.size * 1000 // rate)
-            self._watch(ex)
+            self._watch(ex.first, ex)
         else:
             self._free(ex)
 
@@ -271,7 +273,7 @@ class Transmission:
         ex.expires = ticks_add(now, timeout_ms)
         ex.timeout_ms = p.ack_timeout_ms + (p.jitter_ms * self._random(8) >> 8)
         ex.deadline = ticks_add(now, min(ex.timeout_ms, timeout_ms))
-        self._watch(ex)
+        self._watch(now, ex)
         self._set_due(ex)
 
     # Slots
@@ -294,6 +296,10 @@ class Transmission:
             ex.size = 0
         return ex
 
+    def full(self):
+        """Tell whether no exchange is free, whatever the peer."""
+        return self._idle is None and not self._probing
+
     def _give(self, out):
         out.next = self._outs
         self._outs = out
@@ -312,9 +318,12 @@ class Transmission:
         self._return_out(ex)
         if ex.state == _PROBING:
             self._probing -= 1
-        if ex.out is None:  # else it is a handler's
+        if ex.out is None:
             ex.next = self._idle
             self._idle = ex
+        else:  # a handler's own buffer
+            ex.next = self._idle_handler
+            self._idle_handler = ex
         ex.state = _FREE
         ex.peer = ex.transport = ex.message = None
 
@@ -393,7 +402,7 @@ class Transmission:
             and (ex.out is None or ex.out.code)  # a ping has no token
         )
 
-    def _watch(self, ex):
+    def _watch(self, now, ex):
         """The deadline of ex is set."""
         self._arm(ex.deadline)
 
@@ -474,7 +483,7 @@ class Transmission:
             if ticks_diff(ex.expires, ex.deadline) < 0:
                 ex.deadline = ex.expires
             self._set_due(ex)
-        self._watch(ex)
+        self._watch(now, ex)
 
     def _note_rtt(self, now, ex):
         if ex.retries == 0:

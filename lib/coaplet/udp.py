@@ -6,7 +6,7 @@
 import gc
 import socket
 
-from .port import EMPTY_CLOSES, V6ONLY, format_address, resolve
+from .port import EMPTY_CLOSES, V6ONLY, format_address, micropython, resolve
 
 
 class Udp:
@@ -44,6 +44,7 @@ class Udp:
             raise
         self.pollable = s
 
+    @micropython.native
     def receive(self):
         """Returns (datagram, peer), or None when there is none. A datagram longer than mtu is cut to mtu + 1 bytes.
 
@@ -76,6 +77,7 @@ class Udp:
             pass
         return None
 
+    @micropython.native
     def send(self, buf, peer):
         """Send a datagram. Returns False when it is lost already: a full queue, no route, an address that is none."""
         try:

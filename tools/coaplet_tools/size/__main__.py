@@ -22,7 +22,7 @@ _LIMITS = {
     "mtu": (576, 1600),
     "tx_slots": (1, 5),
     "exchanges": (1, 9),
-    "duplicates": (8, 40),
+    "duplicates": (8, 24),
     "replay_bytes": (40, 168),
     "max_options": (8, 40),
     "async_slots": (1, 5),

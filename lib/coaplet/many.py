@@ -1,0 +1,218 @@
+# An endpoint for a host's thousands of peers: the same rules, with tables that are looked up instead of searched.
+#
+# transmission.py names the methods that find exchanges; here they use dicts, a heap of deadlines and queues, duplicates.py's
+# find() a dict. What a request costs does not depend on the limits, and the limits bound the memory as they do on a
+# board. Peers must be hashable, as a socket's addresses are. Message IDs count through for each peer alone. A driver
+# takes this endpoint where exchanges or duplicates are more than 32; it allocates.
+
+import heapq
+from collections import deque
+
+from .duplicates import Duplicates
+from .endpoint import Endpoint
+from .port import const, ticks_add, ticks_diff
+
+# States of an Exchange (transmission.py)
+_NON_SENT = const(4)
+_TIMED_OUT = const(9)
+_WAS_RESET = const(10)
+_PROBING = const(13)
+
+_HOUR_MS = const(3600000)
+_HALF = const(0x7FFF)
+
+
+class ManyDuplicates(Duplicates):
+    """Duplicates whose slots are found by a dict."""
+
+    def __init__(self, slots, reply_bytes):
+        super().__init__(slots, reply_bytes)
+        self._index = {}
+        self._keys = [None] * (2 * slots)
+        self._swept = None
+
+    def find(self, now, rx, first):
+        i = self._index.get((rx.peer, rx.mid, rx.transport, first), -1)
+        return i if i >= 0 and ticks_diff(self._until[i], now) > 0 else -1
+
+    def add(self, now, rx, until, first):
+        i = super().add(now, rx, until, first)
+        self._forget(i)
+        key = self._keys[i] = (rx.peer, rx.mid, rx.transport, first)
+        self._index[key] = i
+        return i
+
+    def _forget(self, i):
+        key = self._keys[i]
+        if key is not None and self._index.get(key) == i:
+            del self._index[key]
+        self._keys[i] = None
+
+    def sweep(self, now):
+        if self._index and (self._swept is None or ticks_diff(now, self._swept) >= _HOUR_MS):
+            self._swept = now
+            super().sweep(now)
+            for i, peer in enumerate(self._peers):
+                if peer is None:
+                    self._forget(i)
+        return len(self._index) > 0
+
+
+class ManyEndpoint(Endpoint):
+    """An Endpoint for large limits. Arguments: see Endpoint; peers whose Message IDs are counted: as many as the larger
+    of exchanges and duplicates, the others share one count.
+    """
+
+    def __init__(self, duplicates=8, replay_bytes=80, exchanges=3, **limits):
+        self._owned = {}  # (peer, transport): its exchanges
+        self._by_mids = {}
+        self._by_tokens = {}
+        self._probes = {}
+        self._dues = {}  # transport: a queue
+        self._endeds = deque((), exchanges + 64)
+        self._heap = []  # (time, number, exchange), of which an exchange's latest counts
+        self._number = 0
+        self._time = 0  # a clock that does not wrap
+        self._ticks = 0
+        self._mids = {}  # (peer, transport): [Message ID, until when the other half is in use, last used]
+        self._mid_keys = [None] * max(exchanges, duplicates)
+        self._hand = 0
+        self._shared = False
+        super().__init__(duplicates=1, replay_bytes=replay_bytes, exchanges=exchanges, **limits)
+        self._duplicates = ManyDuplicates(duplicates, replay_bytes)
+
+    def _own(self, ex, peer, transport):
+        super()._own(ex, peer, transport)
+        owned = self._owned.get((peer, transport))
+        if owned is None:
+            self._owned[peer, transport] = [ex]
+        else:
+            owned.append(ex)
+
+    def _free(self, ex):
+        if ex.transport is not None:
+            key = (ex.peer, ex.transport)
+            owned = self._owned[key]
+            owned.remove(ex)
+            if not owned:
+                del self._owned[key]
+            if self._by_mids.get((ex.peer, ex.mid, ex.transport)) is ex:
+                del self._by_mids[ex.peer, ex.mid, ex.transport]
+            token = bytes(ex.token)
+            if self._by_tokens.get((ex.peer, token, ex.transport)) is ex:
+                del self._by_tokens[ex.peer, token, ex.transport]
+            self._probes.pop(ex, None)
+        ex.number = 0
+        super()._free(ex)
+
+    def _outstanding(self, peer, transport):
+        n = 0
+        for ex in self._owned.get((peer, transport), ()):
+            if 0 < ex.state < 5:
+                n += 1
+        return n
+
+    def _find_probing(self, peer, transport):
+        for ex in self._probes if transport is None else self._owned.get((peer, transport), ()):
+            if ex.state == _PROBING:
+                return ex
+        return None
+
+    def _next_mid(self, now, peer, transport):
+        key = (peer, transport)
+        lifetime = self.parameters.exchange_lifetime_ms
+        record = self._mids.get(key)
+        if record is None:
+            keys = self._mid_keys
+            old = keys[self._hand]
+            if old is not None and ticks_diff(now, self._mids[old][2]) < lifetime:
+                self._hand = (self._hand + 1) % len(keys)
+                self._shared = True
+                return super()._next_mid(now, peer, transport)
+            if old is not None:
+                del self._mids[old]
+            keys[self._hand] = key
+            self._hand = (self._hand + 1) % len(keys)
+            # its IDs may have come from the shared count before
+            record = self._mids[key] = [self._mid, ticks_add(now, lifetime) if self._shared else None, now]
+        mid = (record[0] + 1) & 0xFFFF
+        if not mid & _HALF:
+            if record[1] is not None and ticks_diff(record[1], now) > 0:
+                self._arm(record[1])
+                return -1
+            record[1] = ticks_add(now, lifetime)
+        record[0] = mid
+        record[2] = now
+        return mid
+
+    def _by_mid(self, rx):
+        ex = self._by_mids.get((rx.peer, rx.mid, rx.transport))
+        return ex if ex is not None and 1 < ex.state < 6 else None
+
+    def _by_token(self, rx):
+        ex = self._by_tokens.get((rx.peer, bytes(rx.data[4 : 4 + rx.tkl]), rx.transport))
+        return ex if ex is not None and self._asked(ex, rx) else None
+
+    def _watch(self, now, ex):
+        super()._watch(now, ex)
+        state = ex.state
+        if state == _PROBING:
+            self._probes[ex] = None
+        elif state <= _NON_SENT:
+            self._by_mids[ex.peer, ex.mid, ex.transport] = ex
+            self._by_tokens[ex.peer, bytes(ex.token), ex.transport] = ex
+        self._number += 1
+        ex.number = self._number
+        heap = self._heap
+        if len(heap) > 2 * (len(self.exchanges) + len(self.handlers)) + 64:
+            heap[:] = [entry for entry in heap if entry[2].number == entry[1]]
+            heapq.heapify(heap)
+        heapq.heappush(heap, (self._unwrap(now) + ticks_diff(ex.deadline, now), self._number, ex))
+
+    def _unwrap(self, now):
+        ms = ticks_diff(now, self._ticks)
+        if ms > 0:
+            self._ticks = now
+            self._time += ms
+            return self._time
+        return self._time + ms
+
+    def _look(self, now):
+        heap = self._heap
+        time = self._unwrap(now)
+        while heap:
+            at, number, ex = heap[0]
+            if ex.number == number:
+                if at > time:
+                    self._arm(ticks_add(now, at - time))
+                    return
+                heapq.heappop(heap)
+                self._expire(now, ex)
+            else:
+                heapq.heappop(heap)
+
+    def _set_due(self, ex):
+        if not ex.due:
+            super()._set_due(ex)
+            queue = self._dues.get(ex.transport)
+            if queue is None:
+                queue = self._dues[ex.transport] = deque((), len(self.exchanges) + len(self.handlers) + 64)
+            queue.append(ex)
+
+    def _next_due(self, transport):
+        queue = self._dues.get(transport)
+        while queue:
+            ex = queue.popleft()
+            if ex.due and ex.transport is transport:
+                return ex
+        return None
+
+    def _end(self, ex, state):
+        super()._end(ex, state)
+        self._endeds.append(ex)
+
+    def _next_ended(self):
+        ex = self._endeds.popleft()
+        while ex.state != _TIMED_OUT and ex.state != _WAS_RESET:
+            ex = self._endeds.popleft()
+        return ex
