@@ -1,9 +1,9 @@
 # An endpoint for a host's thousands of peers: the same rules, with tables that are looked up instead of searched.
 #
-# transmission.py names the methods that find exchanges; here they use dicts, a heap of deadlines and queues, duplicates.py's
-# find() a dict. What a request costs does not depend on the limits, and the limits bound the memory as they do on a
-# board. Peers must be hashable, as a socket's addresses are. Message IDs count through for each peer alone. A driver
-# takes this endpoint where exchanges or duplicates are more than 32; it allocates.
+# transmission.py names the methods that find exchanges; here they use dicts, a heap of deadlines and queues, and
+# find() of duplicates.py uses a dict. What a request costs does not depend on the limits, and the limits bound the
+# memory as they do on a board. Peers must be hashable, as a socket's addresses are. Message IDs count through for each
+# peer alone. A driver takes this endpoint where exchanges or duplicates are more than 32; it allocates.
 
 import heapq
 from collections import deque
@@ -69,7 +69,7 @@ class ManyEndpoint(Endpoint):
         self._by_tokens = {}
         self._probes = {}
         self._dues = {}  # transport: a queue
-        self._endeds = deque((), exchanges + 64)
+        self._endeds = None
         self._heap = []  # (time, number, exchange), of which an exchange's latest counts
         self._number = 0
         self._time = 0  # a clock that does not wrap
@@ -196,7 +196,8 @@ class ManyEndpoint(Endpoint):
             super()._set_due(ex)
             queue = self._dues.get(ex.transport)
             if queue is None:
-                queue = self._dues[ex.transport] = deque((), len(self.exchanges) + len(self.handlers) + 64)
+                room = len(self.exchanges) + len(self.handlers) + 64
+                queue = self._dues[ex.transport] = deque((), room)  # noqa: RUF037 MicroPython's takes no maxlen=
             queue.append(ex)
 
     def _next_due(self, transport):
@@ -208,6 +209,8 @@ class ManyEndpoint(Endpoint):
         return None
 
     def _end(self, ex, state):
+        if not self.ended:  # what is left there was released before its event was polled
+            self._endeds = deque((), len(self.exchanges))  # noqa: RUF037
         super()._end(ex, state)
         self._endeds.append(ex)
 

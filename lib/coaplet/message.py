@@ -28,8 +28,9 @@ class Message:
     In a plain handler it is valid until the handler returns; an async handler's and a client's are theirs.
     code: method or response code; method: the same, of a request; peer and transport: where it came from, opaque.
     payload: bytes, allocated anew each time (copy_into() allocates nothing); payload_size: how many, for nothing.
-    content_format: its number, or None. max_age: of a response, seconds for which it is fresh (RFC 7252 5.10.5). path: of a request, as str without a slash in front ("" is the root);
-    query: its Uri-Query options, a list of str. remote: the sender's address as text.
+    content_format: its number, or None. max_age: seconds for which a response is fresh (RFC 7252 5.10.5).
+    path: of a request, as str without a slash in front ("" is the root); query: its Uri-Query options, a list of str.
+    remote: the sender's address as text.
     """
 
     def __init__(self, capacity):

@@ -9,8 +9,8 @@
 # Deadlines are not searched for: `deadline` is the earliest, or earlier than needed, which costs one idle wake.
 #
 # Exchanges are found by a few methods: _outstanding, _find_probing, _next_mid, _by_mid, _by_token, _watch, _look,
-# _set_due, _next_due, _next_ended and _own. Here they look at each of a few slots; many.py replaces them for a host that has
-# thousands.
+# _set_due, _next_due, _next_ended and _own. Here they look at each of a few slots; many.py replaces them for a host
+# that has thousands.
 
 from .counters import Counters
 from .message import Outgoing
