@@ -131,7 +131,7 @@ class ManyEndpoint(Endpoint):
                 return super()._next_mid(now, peer, transport)
             if old is not None:
                 del self._mids[old]
-            keys[self._hand] = key
+            keys[self._hand] = key  # pyright: ignore[reportCallIssue, reportArgumentType]
             self._hand = (self._hand + 1) % len(keys)
             # its IDs may have come from the shared count before
             record = self._mids[key] = [self._mid, ticks_add(now, lifetime) if self._shared else None, now]

@@ -460,7 +460,7 @@ class Transmission:
                 self._set_due(ex)
                 return
             if state == _RUNNING:  # RFC 7252 5.2.2: the answer will be a separate one
-                self._acknowledge(ex)
+                self._acknowledge(ex)  # pyright: ignore[reportAttributeAccessIssue] endpoint.py's
                 return
             p = self.parameters
             if (

@@ -16,7 +16,7 @@ from coaplet_tools.collector.writer import Writer
 
 # Requests that wait for a commit; the next one gets 5.03. Requests remembered: what comes twice within 247 s while
 # fewer others came is answered from there, and all the rest by UNIQUE(node, boot, seq).
-_LIMITS = {"async_slots": 256, "duplicates": 256, "exchanges": 64, "tx_slots": 64}
+_LIMITS = {"async_slots": 256, "duplicates": 10_000, "exchanges": 256, "tx_slots": 64}
 
 
 class Collector:
