@@ -21,7 +21,7 @@ def link_attributes(rt=None, if_=None, title=None, ct=None, sz=None, obs=False):
     return text + ";obs" if obs else text
 
 
-def core(server):
+def well_known(server):
     """Make the handler of /.well-known/core. Resources without attributes (None) are not listed."""
 
     def handler(request, response):

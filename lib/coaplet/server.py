@@ -61,9 +61,9 @@ class Server:
         self._below = ()  # those that end in /*
         self.on_error = print_error
         try:
-            from .linkformat import core
+            from .linkformat import well_known
 
-            self.add(".well-known/core", core(self), "GET", 40, (), None)
+            self.add(".well-known/core", well_known(self), "GET", 40, (), None)
         except ImportError:
             pass  # a build without discovery
 

@@ -70,28 +70,38 @@ class Parameters:
         leisure_ms=5000,
         probing_rate=1,
     ):
-        if ack_timeout_ms < 1 or ack_random_percent < 0 or not 0 <= max_retransmit <= 12 or nstart < 1:
+        longest = ack_timeout_ms * (100 + ack_random_percent) // 100
+        if (
+            min(ack_timeout_ms, nstart) < 1
+            or min(ack_random_percent, max_retransmit, leisure_ms, probing_rate) < 0
+            or longest << max_retransmit > _TICKS_MAX >> 2
+        ):
             raise ValueError(
-                "ack_timeout_ms, nstart: 1 or more; max_retransmit: 0 to 12; ack_random_percent: not negative"
+                "ack_timeout_ms and nstart are at least 1, the others 0; a retransmission waits a day at most"
             )
-        self.ack_timeout_ms = self.processing_delay_ms = ack_timeout_ms
-        self.jitter_ms = ack_timeout_ms * ack_random_percent // 100
+        self.ack_timeout_ms = ack_timeout_ms
+        self.jitter_ms = longest - ack_timeout_ms
         self.max_retransmit = max_retransmit
         self.nstart = nstart
         self.leisure_ms = leisure_ms
         self.probing_rate = probing_rate
-        longest = ack_timeout_ms + self.jitter_ms
         self.max_transmit_span_ms = longest * ((1 << max_retransmit) - 1)
         self.max_transmit_wait_ms = longest * ((2 << max_retransmit) - 1)
-        self.max_latency_ms = _MAX_LATENCY_MS
-        self.max_rtt_ms = 2 * _MAX_LATENCY_MS + ack_timeout_ms
         self.non_lifetime_ms = self.max_transmit_span_ms + _MAX_LATENCY_MS
         # the last wait counts where it is longer than MAX_LATENCY
         self.exchange_lifetime_ms = (
-            max(self.non_lifetime_ms, self.max_transmit_wait_ms) + _MAX_LATENCY_MS + ack_timeout_ms
+            max(self.non_lifetime_ms, self.max_transmit_wait_ms) + self.max_rtt_ms - _MAX_LATENCY_MS
         )
-        if self.exchange_lifetime_ms > _TICKS_MAX:
-            raise ValueError("ack_timeout_ms and max_retransmit make an exchange last longer than six days")
+
+    def __getattr__(self, name):
+        """What is not worth an attribute: max_latency_ms, processing_delay_ms, max_rtt_ms."""
+        if name == "max_latency_ms":
+            return _MAX_LATENCY_MS
+        if name == "processing_delay_ms":
+            return self.ack_timeout_ms
+        if name == "max_rtt_ms":
+            return 2 * _MAX_LATENCY_MS + self.ack_timeout_ms
+        raise AttributeError(name)
 
 
 class Exchange:

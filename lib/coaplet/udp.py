@@ -15,9 +15,10 @@ class Udp:
     host: the text of an address of this machine, "0.0.0.0" or "::" for all. mtu: bytes of the largest datagram.
     """
 
+    secure = False  # what arrives was not authenticated
+
     def __init__(self, host, port, mtu, reopen=EMPTY_CLOSES):
         self.mtu = mtu
-        self.secure = False  # what arrives was not authenticated
         self.multicast = False  # what arrives was sent to this host, not to a group (RFC 7252 8)
         self.pollable = None  # what select.poll and asyncio wait on
         self.family = None

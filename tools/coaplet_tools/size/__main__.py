@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from coaplet_tools.lint.tree import ROOT
-from coaplet_tools.mpy import compile_package
+from coaplet_tools.mpy import compile_bundle, compile_package
 from coaplet_tools.setup.state import program
 from coaplet_tools.size.budgets import BUDGETS
 
@@ -51,8 +51,11 @@ def measure() -> dict[str, int]:
         shutil.rmtree(build, ignore_errors=True)
     modules = compile_package(ROOT / "lib/coaplet", _BYTECODE / "coaplet")
     compile_package(ROOT / "lib/coaplet", _VIPER / "coaplet", "x86")
+    bundle = compile_bundle(ROOT / "lib/coaplet", ROOT / "build/mpy/bundle/coaplet")
     figures = {f"mpy_bytes_{name.strip('_')}": size for name, size in modules.items()}
-    figures["mpy_bytes"] = sum(modules.values())
+    figures["mpy_bytes_modules"] = sum(modules.values())
+    figures["mpy_bytes"] = sum(bundle.values())
+    figures["mpy_bytes_plain_node"] = bundle["node"] + bundle["__init__"]
     figures |= _probe("heap_probe.py")
     figures["heap_node_class1"] = _probe("heap_probe.py", "class1")["heap_node"]
     for limit, (low, high) in _LIMITS.items():
