@@ -6,7 +6,7 @@ SETUP := PYTHONPATH=tools $(PYTHON) -m coaplet_tools.setup
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint size mpy setup format lock clean
+.PHONY: help run test lint size bench mpy setup format lock clean
 
 help: # `make` alone prints this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,6 +26,10 @@ lint: ## Check style, types, MicroPython's subset, and that all compiles for eac
 size: ## Report code size and heap, and fail where a budget is exceeded
 	@$(SETUP) --must venv micropython-i386
 	@$(BIN)/python -m coaplet_tools.size
+
+bench: ## Measure how fast it serves, beside an echo loop, libcoap and aiocoap; ARGS="--rounds 9" for more
+	@$(SETUP) --must venv micropython libcoap-openssl
+	@$(BIN)/python -m coaplet_tools.bench $(ARGS)
 
 mpy: ## Compile the library for a board into build/mpy/coaplet; ARCH=armv6m (RP2040), xtensawin (ESP32), ... with viper
 	@$(SETUP) venv

@@ -50,6 +50,7 @@ NEEDS = {"poll": {"sync"}}  # what is built on a module
 WITHOUT = {
     "linkformat": (SERVE, ASK, LOOP, NODE),
     "linkfilter": (SERVE, ASK, LOOP, NODE),
+    "compose": (SERVE, ASK, LOOP, NODE),
     "conditional": (SERVE, ASK, LOOP, NODE),
     "forward": (SERVE, ASK, LOOP, NODE),
     "sync": (SERVE, ASK, LOOP, NODE),

@@ -241,8 +241,8 @@ def _write_parts(out, number, path, pos, end, separator):
             part = unquote(path[pos:stop])
             pos = 0
             n = len(part)
-        if n > 255:
-            raise ValueError("a path segment or a query has at most 255 bytes (RFC 7252 5.10.1)")
+        if n > 255 or number == 11 and 0 < n < 3 and part[pos] == part[pos + n - 1] == 46:
+            raise ValueError("a path segment is not . or .., and like a query at most 255 bytes (RFC 7252 5.10.1)")
         out.add(number, part, pos, n)
         if at < 0:
             return

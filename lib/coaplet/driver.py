@@ -234,7 +234,9 @@ class Driver:
             raise ValueError("a query belongs to a request, not to the connection: " + uri)
         if port is None:
             port = _PORT
-        base = rest[:-1] if rest.endswith("/") else rest
+        base = "/" + rest  # which _write_path takes away again: "//a" has an empty segment in front
+        if base.endswith("/"):
+            base = base[:-1]
         if is_address(host):
             remote = Remote(self, None, None, base)
         else:

@@ -1,54 +1,77 @@
-# coap:// URIs as a user writes them (RFC 7252 6, RFC 3986 3).
+# coap:// URIs as a user writes them, taken apart as far as sending a request asks for (RFC 7252 6.4, RFC 3986 3).
+#
+# compose.py puts them together, which a node does without. Of what is percent-encoded only the host is decoded here:
+# whoever splits a path and a query decodes the parts (client.py), so that no delimiter comes out of an encoding.
 
-_HEX = b"0123456789abcdefABCDEF"
+from binascii import unhexlify
 
 
 def split(uri):
     """Take a URI apart (RFC 7252 6.4, steps 1 to 6).
 
-    uri: str, "coap://host:port/path?query", host a name, an IPv4 or a bracketed IPv6 address.
-    Returns (scheme, host, port, rest): port is None when not given; rest is "path?query" as written, without the
-    slash in front. Raises ValueError with a line that says what is wrong.
+    uri: str, "coap://host:port/path?query", host a name, an IPv4 or a bracketed IPv6 address. A zone is written as in
+    RFC 6874, "[fe80::1%25eth0]", or as elsewhere (RFC 9844), "[fe80::1%eth0]": with "%25" anywhere it is the former.
+    A character beyond ASCII stands for its UTF-8 bytes, as in an IRI; so does, in path and query, a printable one that
+    RFC 3986 has no use for. A space or a control character is refused: it comes from a line that was cut wrongly.
+
+    Returns (scheme, host, port, rest): host decoded and without brackets, a name in lower case, so that equivalent
+    URIs (6.3) make one Uri-Host; port None when not given; rest "path?query" without the slash in front, as written
+    but for "." and "..", which are resolved (step 2, RFC 3986 5.2.4). Raises ValueError with a line that says what is
+    wrong.
     """
     scheme, _, rest = uri.partition("://")
     scheme = scheme.lower()
-    if not rest or scheme not in ("coap", "coaps"):
-        raise ValueError("a URI begins with coap:// and a host: " + uri)
-    if "#" in rest:
-        raise ValueError("a CoAP URI has no fragment (#): " + uri)
-    end = len(rest)
-    for c in "/?":
-        at = rest.find(c)
-        if 0 <= at < end:
-            end = at
-    authority = rest[:end]
-    rest = rest[end:]
-    if rest.startswith("/"):
-        rest = rest[1:]
-    if authority.startswith("["):
-        host, bracket, port = authority[1:].partition("]")
-        if not bracket or port and not port.startswith(":"):
-            raise ValueError("an IPv6 address stands in brackets, [::1]: " + uri)
-        port = port[1:]
-    else:
-        host, _, port = authority.partition(":")
-        if ":" in port:
-            raise ValueError("an IPv6 address stands in brackets, [::1]: " + uri)
-    if "@" in authority:
-        raise ValueError("a CoAP URI has no user name: " + uri)
-    if not host:
-        raise ValueError("a URI needs a host: " + uri)
-    host = unquote(host.encode()).decode().lower()
-    if port:
-        if not port.isdigit() or int(port) > 65535:
-            raise ValueError("a port lies between 0 and 65535: " + uri)
-        return scheme, host, int(port), rest
-    return scheme, host, None, rest
+    rest, mark, query = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    end = authority.find("]") + 1
+    host, _, port = authority[end:].partition(":")
+    host = authority[:end] + host
+    bracketed = host[:1] + host[-1:] == "[]"
+    if bracketed:
+        host = host[1:-1]
+        if "%25" not in host:
+            host = host.replace("%", "%25")
+    name = unquote(host.encode())
+    if not bracketed:
+        name = name.lower()  # of bytes: ASCII alone, on every interpreter
+    try:
+        host = name.decode()
+    except ValueError:
+        name = b""
+    wrong = (
+        ((b":" in name or ":" in port) != bracketed or bracketed and name[0] in b"vV")
+        and "has an IPv6 address, and only that, in brackets"
+        or (scheme not in ("coap", "coaps") or not 0 < len(name) < 256)
+        and "begins with coap:// and a host (1 to 255 bytes, UTF-8)"
+        or (min(uri) <= " " or "#" in uri or "@" in authority)
+        and "has no space, fragment (#) or user name (@)"
+        or port
+        and not (port.encode().isdigit() and int(port) < 65536)
+        and "has a port of 0 to 65535"
+    )
+    if wrong:
+        raise ValueError("a URI " + wrong + ": " + uri)
+    segments = []
+    for segment in path.split("/"):
+        if segment == "..":
+            segments = segments[:-1]
+        elif segment != ".":
+            segments.append(segment)
+    if segment in (".", ".."):  # pyright: ignore[reportPossiblyUnboundVariable]: there is one
+        segments.append("")
+    return scheme, host, int(port) if port else None, "/".join(segments) + mark + query
 
 
 def is_address(host):
-    """Tell whether a host is an IP address rather than a name (RFC 7252 6.4, step 5)."""
-    return ":" in host or all([part.isdigit() for part in host.split(".")])
+    """Tell whether a host is an IP address rather than a name (RFC 7252 6.4, step 5; RFC 3986 3.2.2).
+
+    What only inet_aton() takes for one, "127.1" or "010.0.0.1", is a name.
+    """
+    parts = host.split(".")
+    for part in parts:
+        if not part.encode().isdigit() or part != str(int(part) & 255):
+            return ":" in host
+    return len(parts) == 4
 
 
 def unquote(value):
@@ -56,7 +79,8 @@ def unquote(value):
     parts = value.split(b"%")
     out = parts[0]
     for part in parts[1:]:
-        if len(part) < 2 or part[0] not in _HEX or part[1] not in _HEX:
-            raise ValueError("a % needs two hexadecimal digits after it")
-        out += bytes((int(part[:2].decode(), 16),)) + part[2:]
+        try:
+            out += unhexlify(part[:2] or b"-") + part[2:]
+        except ValueError:
+            raise ValueError("a % needs two hex digits after it")
     return out
