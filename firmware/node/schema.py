@@ -5,6 +5,8 @@ The table is the only place that knows them; README.md shows it to people. Invar
 Called by config.py only.
 """
 
+from coaplet.uri import split
+
 LEVELS = ("debug", "info", "warn", "error")
 
 # (key, kind, low, high, default, at once). low and high bound the value of an int and the
@@ -100,30 +102,17 @@ def _uri(value, low, high):
     wanted = "coap://HOST or coap://HOST:PORT" + ("" if low else ', or ""')
     if not isinstance(value, str) or not low <= len(value) <= high:
         return wanted
-    if value and not (value.startswith("coap://") and _host_port(value[7:])):
+    if value and not (value.startswith("coap://") and _host_port(value)):
         return wanted
     return None
 
 
-def _host_port(text):
+def _host_port(uri):
     # Only its shape; whether the name resolves or the address is ours is seen when it is used.
-    if text.startswith("["):
-        end = text.find("]")
-        host, rest = text[1:end], text[end + 1 :]
-        allowed = ":.%"
-        if end < 0 or ":" not in host:
-            return False
-    else:
-        end = text.find(":")
-        host, rest = (text, "") if end < 0 else (text[:end], text[end:])
-        allowed = ""
-    if not host or not all(_in_name(c) or c in allowed for c in host):
+    try:
+        return not split(uri)[3]
+    except ValueError:
         return False
-    if not rest:
-        return True
-    port = rest[1:]
-    digits = 1 <= len(port) <= 5 and all("0" <= c <= "9" for c in port)
-    return rest[0] == ":" and digits and int(port) <= 65535
 
 
 _CHECKS = {"int": _int, "level": _level, "name": _name, "uri": _uri}

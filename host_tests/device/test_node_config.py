@@ -12,7 +12,6 @@ WRONG = {
         "http://x",
         "coap://",
         "coap://x:70000",
-        "coap://x:",
         "coap://x/path",
         "coap://[::1",
         5,
@@ -67,6 +66,7 @@ def test_uris_of_names_and_addresses_are_taken():
         "coap://[fe80::1%eth0]",
         "coap://host.example",
         "coap://h:0",
+        "coap://h:",
     ):
         check({"listen": uri, "collector": uri})
     check({"collector": ""})

@@ -153,7 +153,7 @@ class Remote:
                         )
                     raise Timeout(0, "no slot was free in time: raise tx_slots or exchanges, or the timeout")
                 await driver.wait_for_turn(turn, left)
-                if not driver.running:
+                if not driver.running:  # which its turn may have come before
                     raise CoapError(0, "the node was stopped")
             ex = turn.ex
             return ex

@@ -63,7 +63,10 @@ class Loop(Driver):
                     self._follow(now)  # which may be what the caller waits for
             if timeout_ms >= 0 and (ms < 0 or timeout_ms < ms):
                 ms = timeout_ms
-            return self._wait(ms)
+            found = self._wait(ms)
+            if endpoint.freed:
+                self._grant()
+            return found
         finally:
             self._busy = False
 
