@@ -61,7 +61,7 @@ async def test_no_more_than_nstart_requests_are_outstanding():
 
 async def test_a_caller_that_waits_too_long_for_a_slot_times_out():
     peer = RawPeer()
-    async with Node() as client:
+    async with Node(probing_rate=0) as client:
         remote = await client.connect(peer.uri)
         first = asyncio.create_task(remote.get("x", timeout_ms=1000))
         await peer.receive()
@@ -105,7 +105,7 @@ async def test_a_cancelled_request_frees_its_slot_at_once():
 
 async def test_a_request_given_up_by_wait_for_frees_its_slot():
     peer = RawPeer()
-    async with Node(exchanges=1, tx_slots=1) as client:
+    async with Node(exchanges=1, tx_slots=1, probing_rate=0) as client:
         remote = await client.connect(peer.uri)
         await raises_async(asyncio.TimeoutError, asyncio.wait_for(remote.get("x"), 0.05))
         await peer.receive()
@@ -134,7 +134,7 @@ async def test_a_cancelled_waiter_leaves_the_others_their_turn():
 
 async def test_a_slot_freed_in_the_moment_a_caller_begins_to_wait_is_not_missed():
     peer = RawPeer()
-    async with Node() as client:
+    async with Node(probing_rate=0) as client:
         remote = await client.connect(peer.uri)
         first = asyncio.create_task(remote.get("a"))
         await peer.receive()

@@ -294,7 +294,7 @@ def test_async_slots_taken_gives_5_03():
     _, s = server()
     for mid in (1, 2):
         assert s.receive(message(CON, 1, mid, b"", SLOW)) == []
-    assert s.receive(message(CON, 1, 3, b"", SLOW)) == [(message(ACK, 163, 3), "raw")]
+    assert s.receive(message(CON, 1, 3, b"", SLOW)) == [(message(ACK, 163, 3, b"", b"\xd1\x01\5"), "raw")]
     assert s.endpoint.counters.refused == 1
     s.finish_task()
     assert s.receive(message(CON, 1, 4, b"", SLOW)) == []

@@ -70,11 +70,18 @@ def test_a_long_segment_is_refused_where_no_resource_is_found_too():
 def test_accept_is_compared_with_what_the_resource_can_give():
     s = Site("any")
     s.add("one", ct=0)
-    s.add("two", ct=(0, 50))
+
+    def two(request, response):
+        response.payload(b"[]", request.uint(17, 0))
+
+    s.serve("two", two, ct=(0, 50))
+    s.serve("careless", lambda request, response: response.text("x"), ct=(0, 50))
     for where, value, code in (
-        ("any", b"\x32", 69), ("one", b"", 69), ("one", b"\0\0", 69), ("one", b"\x32", NOT_ACCEPTABLE),
+        ("any", b"", 69), ("any", b"\x32", NOT_ACCEPTABLE), ("any", b"\0\0\x32", BAD_OPTION),
+        ("one", b"", 69), ("one", b"\0\0", 69), ("one", b"\x32", NOT_ACCEPTABLE),
         ("two", b"\x32", 69), ("two", b"\0\x32", 69), ("two", b"\x3c", NOT_ACCEPTABLE),
-        ("two", b"\1\x32", NOT_ACCEPTABLE), ("two", b"\0\0\x32", BAD_OPTION), ("any", b"\0\0\x32", BAD_OPTION),
+        ("two", b"\1\x32", NOT_ACCEPTABLE), ("two", b"\0\0\x32", BAD_OPTION),
+        ("careless", b"", 69), ("careless", b"\x32", NOT_ACCEPTABLE),
     ):  # fmt: skip
         assert s.ask(path(where) + [(17, value)])[0] == code, (where, value)
     assert s.ask(path("two") + [(17, b""), (17, b"")])[0] == BAD_OPTION

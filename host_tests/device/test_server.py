@@ -23,7 +23,7 @@ def test_the_root_is_the_request_without_a_path():
     assert s.ask([])[0] == NOT_FOUND
     s.add("")
     assert s.ask([])[0] == 69 and s.ask([(15, b"q")])[0] == 69
-    assert s.ask([(11, b"")])[0] == NOT_FOUND  # coap://host//
+    assert s.ask([(11, b"")])[0] == NOT_FOUND  # not what coap://host/ is made of
     s = Site("/")
     assert s.ask([])[0] == 69
 

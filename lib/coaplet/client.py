@@ -72,6 +72,10 @@ class Remote:
         """
         if not 0 < method < 32:
             raise ValueError("a method lies between 1 and 31")
+        if (method == 1 or method == 4) and (payload is not None or json is not None):
+            raise ValueError("a GET or DELETE has no payload (RFC 7252 5.5)")
+        if accept is not None and not 0 <= accept < 65536:
+            raise ValueError("accept is a Content-Format, 0 to 65535")
         ex, timeout_ms = await self._open(confirmable, timeout_ms)
         try:
             out = self._begin(ex, method)
@@ -221,6 +225,8 @@ def _write_path(out, path):
     """
     if isinstance(path, str):
         path = path.encode()
+    if b"#" in path:
+        raise ValueError("a fragment (#) is not sent: write %23 for the character")
     query = path.find(b"?")
     start = 1 if path.startswith(b"/") else 0
     end = len(path) if query < 0 else query

@@ -6,7 +6,7 @@ import gc
 
 from .endpoint import Endpoint
 from .port import const, micropython, ticks_ms
-from .uri import is_address, split
+from .uri import is_address, is_group, split
 
 # Counters (counters.py)
 _N_SEND_ERRORS = const(16)
@@ -237,6 +237,8 @@ class Driver:
         base = "/" + rest  # which _write_path takes away again: "//a" has an empty segment in front
         if base.endswith("/"):
             base = base[:-1]
+        if is_group(host):
+            raise ValueError("requests to a group of hosts are not supported yet: " + uri)
         if is_address(host):
             remote = Remote(self, None, None, base)
         else:

@@ -12,7 +12,7 @@ from .duplicates import Duplicates
 from .message import Message, Outgoing
 from .port import const, micropython, ticks_add, ticks_diff
 from .transmission import Exchange, Transmission
-from .wire import option_table, parse_options
+from .wire import find_option, option_table, parse_options
 
 # Events
 REQUEST = 1  # in rx; answer with reply() and send_reply(), defer() or reject()
@@ -145,18 +145,20 @@ class Endpoint(Transmission):
             counts[_N_MALFORMED] += 1  # a format error or a reserved class
             self.reject()
             return
+        if multicast and kind == _CON or code < 32 and kind > _NON:  # RFC 7252 8.1, 4.2
+            counts[_N_MALFORMED] += 1
+            return
         if code > 31:
             self._handle_response(now)
             return
 
         # A request
-        if kind > _NON or (multicast and kind == _CON):  # RFC 7252 4.2, 8.1
-            counts[_N_MALFORMED] += 1
-            return
         ring = self._duplicates
         first = 0 if code == 1 or code == 5 else ring.slots  # GET and FETCH are safe
         i = ring.find(now, rx, first)
         if i < 0:
+            if self.handlers and self._at_work():
+                return
             p = self.parameters
             rx.record = ring.add(now, rx, ticks_add(now, p.non_lifetime_ms if kind else p.exchange_lifetime_ms), first)
             if self.deadline is None:
@@ -183,6 +185,17 @@ class Endpoint(Transmission):
             ring.replay(i, self._scratch)
             self._send_scratch(rx.peer, rx.transport)
         return False
+
+    def _at_work(self):
+        """Tell whether an async handler works on rx already, whose slot was taken; a CON is acknowledged then."""
+        rx = self.rx
+        ex = self._by_request(rx)
+        if ex is None:
+            return False
+        self.counts[_N_DUPLICATES] += 1
+        if ex.state != _RUNNING and rx.kind == _CON:
+            self._empty(_ACK, rx.mid, rx.peer, rx.transport)
+        return True
 
     def _heard(self, peer, transport):
         """A peer that was left alone has said something."""
@@ -239,14 +252,18 @@ class Endpoint(Transmission):
             return
         ex = self._by_token(rx)
         if ex is None:
-            if kind == _CON and self._duplicates.find(now, rx, 0) >= 0:
+            ex = self._by_mid(rx) if kind == _ACK else None
+            if ex is not None and ex.state == _ANSWERING:
+                self._free(ex)  # RFC 7252 5.2.2: whatever else is in it, it acknowledges
+            elif kind == _CON and self._duplicates.find(now, rx, 0) >= 0:
                 counts[_N_DUPLICATES] += 1
                 self._empty(_ACK, rx.mid, rx.peer, rx.transport)  # our ACK was lost
             else:
                 counts[_N_UNEXPECTED] += 1
                 self.reject()
             return
-        if rx.table[3] and not self._known():
+        table = rx.table
+        if (table[3] or find_option(table, 11, _HEAD) or find_option(table, 15, _HEAD)) and not self._known():
             counts[_N_MALFORMED] += 1  # RFC 7252 5.4.1: an unrecognized critical option rejects the response
             self.reject()
             self._answer(ex)  # asked again, it would only come again

@@ -22,16 +22,15 @@ def cache_key(request, interpreted=(4,)):
     """Make the cache key of a request, a Message: requests that share it may share a response (RFC 7252 5.6).
 
     interpreted: numbers of options that the cache itself acts on, as on ETag, and leaves out.
-    Returns bytes: the method, then each option that is part of the key, as number, length and value. A FETCH, PATCH or
-    iPATCH has its payload in the key, too (RFC 8132 2).
+    Returns bytes: each option that is part of the key as number, length and value, then a 0 in the number's place, the
+    method, and of a FETCH, PATCH or iPATCH the payload (RFC 8132 2).
     """
     table = request.table
-    key = bytes((request.code,))
+    key = b""
     for k in range(5, 5 + 3 * table[1], 3):
         if is_cache_key(table[k]) and table[k] not in interpreted:
             n = table[k + 2]
             key += bytes((table[k] >> 8, table[k] & 0xFF, n >> 8, n & 0xFF))
             key += bytes(request.data[table[k + 1] : table[k + 1] + n])
-    if request.code > 4:
-        key += b"\0" + request.payload
-    return key
+    key += bytes((0, 0, request.code))
+    return key + request.payload if request.code > 4 else key

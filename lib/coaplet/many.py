@@ -13,6 +13,7 @@ from .endpoint import Endpoint
 from .port import const, ticks_add, ticks_diff
 
 # States of an Exchange (transmission.py)
+_ANSWERING = const(3)
 _NON_SENT = const(4)
 _TIMED_OUT = const(9)
 _WAS_RESET = const(10)
@@ -74,7 +75,7 @@ class ManyEndpoint(Endpoint):
         self._number = 0
         self._time = 0  # a clock that does not wrap
         self._ticks = 0
-        self._mids = {}  # (peer, transport): [Message ID, until when the other half is in use, last used]
+        self._mids = {}  # (peer, transport): [Message ID, time until which the other half is in use, time of last use]
         self._mid_keys = [None] * max(exchanges, duplicates)
         self._hand = 0
         self._shared = False
@@ -108,7 +109,7 @@ class ManyEndpoint(Endpoint):
     def _outstanding(self, peer, transport):
         n = 0
         for ex in self._owned.get((peer, transport), ()):
-            if 0 < ex.state < 5:
+            if 0 < ex.state < 5 and ex.state != _ANSWERING:
                 n += 1
         return n
 
@@ -121,11 +122,12 @@ class ManyEndpoint(Endpoint):
     def _next_mid(self, now, peer, transport):
         key = (peer, transport)
         lifetime = self.parameters.exchange_lifetime_ms
+        time = self._unwrap(now)
         record = self._mids.get(key)
         if record is None:
             keys = self._mid_keys
             old = keys[self._hand]
-            if old is not None and ticks_diff(now, self._mids[old][2]) < lifetime:
+            if old is not None and time < self._mids[old][2] + lifetime:
                 self._hand = (self._hand + 1) % len(keys)
                 self._shared = True
                 return super()._next_mid(now, peer, transport)
@@ -134,20 +136,26 @@ class ManyEndpoint(Endpoint):
             keys[self._hand] = key  # pyright: ignore[reportCallIssue, reportArgumentType]
             self._hand = (self._hand + 1) % len(keys)
             # its IDs may have come from the shared count before
-            record = self._mids[key] = [self._mid, ticks_add(now, lifetime) if self._shared else None, now]
+            record = self._mids[key] = [self._mid, time + lifetime if self._shared else 0, time]
         mid = (record[0] + 1) & 0xFFFF
         if not mid & _HALF:
-            if record[1] is not None and ticks_diff(record[1], now) > 0:
-                self._arm(record[1])
+            if time < record[1]:
+                self._arm(ticks_add(now, record[1] - time))
                 return -1
-            record[1] = ticks_add(now, lifetime)
+            record[1] = time + lifetime
         record[0] = mid
-        record[2] = now
+        record[2] = time
         return mid
 
     def _by_mid(self, rx):
         ex = self._by_mids.get((rx.peer, rx.mid, rx.transport))
         return ex if ex is not None and 1 < ex.state < 6 else None
+
+    def _by_request(self, rx):
+        for ex in self._owned.get((rx.peer, rx.transport), ()):
+            if ex.message is not None and ex.message.mid == rx.mid and ex.state < _TIMED_OUT:
+                return ex
+        return None
 
     def _by_token(self, rx):
         ex = self._by_tokens.get((rx.peer, bytes(rx.data[4 : 4 + rx.tkl]), rx.transport))

@@ -265,6 +265,11 @@ class Outgoing:
         """Set the payload to obj as JSON (Content-Format 50). Allocates the JSON text."""
         self.payload(_json.dumps(obj, separators=(",", ":")), 50)
 
+    def format(self):
+        """The Content-Format that was set, or None."""
+        k = find_option(self._table, 12, _HEAD)
+        return self._values[(k - _HEAD) // 3 + 1] if k else None
+
     @micropython.native
     def _format(self, ct):
         if not 0 <= ct < 65536:

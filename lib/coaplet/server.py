@@ -9,10 +9,12 @@ from .port import const, is_async, micropython, print_line
 from .wire import path_hash, path_key, path_matches
 
 _HEAD = const(5)
+_RETRY_S = const(5)  # Max-Age of a 5.03 (RFC 7252 5.9.3.4): an async slot is soon free
 _METHODS = "GET POST PUT DELETE FETCH PATCH IPATCH"  # from code 1 on
 _DEFAULT = b"\0\x45\x44\x44\x42\x45\x44\x44"  # the code of a success by method (RFC 7252 5.8): 2.05, 2.04, 2.04, 2.02
 
 _NON = const(1)
+_CONTENT = const(69)
 _BAD_OPTION = const(130)
 _NOT_FOUND = const(132)
 _METHOD_NOT_ALLOWED = const(133)
@@ -37,6 +39,9 @@ class Resource:
             except ValueError:
                 raise ValueError("methods: %s is none of %s" % (name, _METHODS))
         self.formats = ct if isinstance(ct, tuple) else () if ct is None else (ct,)
+        for n in self.formats:
+            if not 0 <= n < 65536:
+                raise ValueError("ct: a Content-Format lies between 0 and 65535")
         self.options = options
         self.attributes = attributes
         self.etag = etag
@@ -60,6 +65,7 @@ class Server:
         self._by_hash = {}
         self._below = ()  # those that end in /*
         self.on_error = print_error
+        self._tag = None  # the ETag for the response to the request at hand
         try:
             from .linkformat import well_known
 
@@ -128,6 +134,8 @@ class Server:
         rx = endpoint.rx
         code = rx.code
         table = rx.table
+        if code == 1 or code == 4:
+            rx.end = table[2]  # RFC 7252 5.5: a payload that the method does not have is ignored
         resource = self._by_hash.get(table[4])
         if resource is None or path_matches(rx.data, table, resource.key, resource.length) != resource.length:
             resource = self._find(rx)
@@ -150,12 +158,14 @@ class Server:
                 if not resource.is_async:
                     result = resource.handler(rx, response)
                     if result is None or not self._late(resource, result):
+                        if table[3]:
+                            _accept(rx, response)
                         endpoint.send_reply(now)
                         return
-                    response.clear(_DEFAULT[code])
                 if self._defer(now, resource, code):
                     return
-                response.code = _UNAVAILABLE
+                response.clear(_UNAVAILABLE)
+                response.option(14, _RETRY_S)
             endpoint.send_reply(now)
         except Exception as error:
             self._fail(resource, response, error)
@@ -169,7 +179,8 @@ class Server:
         code = precondition(rx, tag)
         if code:
             response.code = code
-        if tag is not None and (rx.code == 1 or rx.code == 5) and code < 128:
+        self._tag = tag if code < 128 and (rx.code == 1 or rx.code == 5) else None
+        if self._tag is not None:
             response.option(4, tag)
         return not code
 
@@ -192,8 +203,8 @@ class Server:
         ex = endpoint.defer(now, _DEFAULT[code])
         if ex is None:
             return False
-        if resource.etag is not None:
-            self._wanted(resource, ex.message, ex.out)
+        if resource.etag is not None and self._tag is not None:
+            ex.out.option(4, self._tag)
         try:
             self._driver.spawn(self._run(resource, ex), ex)
         except Exception as error:
@@ -207,6 +218,7 @@ class Server:
         try:
             if isinstance(await resource.handler(rx, ex.out), _TEXTS):
                 raise TypeError(_RETURNED)
+            _accept(rx, ex.out)
         except BaseException as error:
             if not isinstance(error, Exception):
                 ended = error  # cancelled: by stop(), which has taken the slot away, or with what the handler awaited
@@ -256,20 +268,23 @@ class Server:
             k += 3
             if not number & 1 or (number == 15 or number == 11) and n < 256:
                 continue
-            if number == 1 and n < 9 and resource is not None and resource.etag is not None:
+            if number == 1 and n < 9 and (resource is None or resource.etag is not None):
                 continue
             if resource is not None and number in resource.options:
                 continue
-            if number == 35 or number == 39:  # Proxy-Uri, Proxy-Scheme: this is an origin server (5.10.2)
+            # Proxy-Uri, Proxy-Scheme: this is an origin server (5.10.2)
+            if number == 35 and 0 < n < 1035 or number == 39 and 0 < n < 256:
                 response.code = _NO_PROXYING
                 return True
             if not repeated:
                 if number == 3 and 0 < n < 256 or number == 7 and n < 3:
                     continue
-                if number == 5 and not n and resource is not None and resource.etag is not None:
+                if number == 5 and not n and (resource is None or resource.etag is not None):
                     continue
                 if number == 17 and n < 3:
-                    if resource is None or not resource.formats or rx.uint(17) in resource.formats:
+                    if resource is None or not resource.formats or not resource.mask >> rx.code & 1:
+                        continue
+                    if rx.uint(17) in resource.formats:
                         continue
                     response.code = _NOT_ACCEPTABLE
                     return True
@@ -277,6 +292,13 @@ class Server:
             response.write("option %d is not understood" % number)
             return True
         return False
+
+
+def _accept(rx, response):
+    """See that a response has the format that was asked for (RFC 7252 5.10.4)."""
+    wanted = rx.uint(17, None, 2)
+    if wanted is not None and response.code == _CONTENT and response.format() not in (None, wanted):
+        response.clear(_NOT_ACCEPTABLE)
 
 
 _TEXTS = (str, bytes)

@@ -8,9 +8,9 @@
 #   handlers         async slots: an Exchange each with a buffer of its own, while an async handler works on a request
 # Deadlines are not searched for: `deadline` is the earliest, or earlier than needed, which costs one idle wake.
 #
-# Exchanges are found by a few methods: _outstanding, _find_probing, _next_mid, _by_mid, _by_token, _watch, _look,
-# _set_due, _next_due, _next_ended and _own. Here they look at each of a few slots; many.py replaces them for a host
-# that has thousands.
+# Exchanges are found by a few methods: _outstanding, _find_probing, _next_mid, _by_mid, _by_request, _by_token, _watch,
+# _look, _set_due, _next_due, _next_ended and _own. Here they look at each of a few slots; many.py replaces them for a
+# host that has thousands.
 
 from .counters import Counters
 from .message import Outgoing
@@ -236,21 +236,25 @@ class Transmission:
     def release(self, ex):
         """Give an exchange back, in whatever state: what is not sent yet will not be, and no event will come.
 
-        After a NON or an acknowledged request that got no response its peer is left alone until the bytes come to
-        PROBING_RATE (RFC 7252 4.7), or it says something. A CON that is not acknowledged has its back-off instead.
+        After a request that got no response its peer is left alone until it says something, or the bytes come to
+        PROBING_RATE (RFC 7252 4.7): after one that was not even acknowledged for MAX_TRANSMIT_WAIT at most, as long as
+        its retransmissions may take.
         """
         state = ex.state
         if state == _FREE or state == _PROBING:
             return
         if state == _TIMED_OUT or state == _WAS_RESET:
             self.ended -= 1
-        rate = self.parameters.probing_rate
-        if rate and ex.size and not ex.timeout_ms:
+        p = self.parameters
+        if p.probing_rate and ex.size:
+            ms = ex.size * 1000 // p.probing_rate
+            if ex.timeout_ms:
+                ms = min(ms * (ex.retries + 1), p.max_transmit_wait_ms)
             self._return_out(ex)
             ex.message = None
             ex.state = _PROBING
             self._probing += 1
-            ex.deadline = ticks_add(ex.first, ex.size * 1000 // rate)
+            ex.deadline = ticks_add(ex.first, ms)
             self._watch(ex.first, ex)
         else:
             self._free(ex)
@@ -353,10 +357,10 @@ class Transmission:
     # Finding them: see the head of this file
 
     def _outstanding(self, peer, transport):
-        """Count the messages to a peer that wait for an ACK or for any answer (RFC 7252 4.7)."""
+        """Count the requests to a peer that wait for an ACK or for any answer (RFC 7252 4.7)."""
         n = 0
         for ex in self.exchanges:
-            if 0 < ex.state < 5 and ex.peer == peer and ex.transport is transport:
+            if 0 < ex.state < 5 and ex.state != _ANSWERING and ex.peer == peer and ex.transport is transport:
                 n += 1
         return n
 
@@ -392,6 +396,14 @@ class Transmission:
                 return ex
         return None
 
+    def _by_request(self, rx):
+        """Find the async handler that works on the request in rx, or whose response waits for its ACK."""
+        for ex in self.handlers:
+            message = ex.message
+            if message is not None and message.mid == rx.mid and ex.peer == rx.peer and ex.transport is rx.transport:
+                return ex
+        return None
+
     def _by_token(self, rx):
         """Find the request that the response in rx answers (RFC 7252 5.3.2)."""
         for ex in self.exchanges:
@@ -403,7 +415,7 @@ class Transmission:
         state = ex.state
         kind = rx.kind
         return (
-            (state == _SENT or kind != _ACK and (state == _NON_SENT or state == _WAITING))
+            (state == _SENT or state == _WAITING or kind != _ACK and state == _NON_SENT)
             and (kind != _ACK or ex.mid == rx.mid)
             and rx.tkl == 8
             and same(ex.token, rx.data, 4, 8)

@@ -74,6 +74,13 @@ def is_address(host):
     return len(parts) == 4
 
 
+def is_group(host):
+    """Tell whether a host is the address of a multicast group (RFC 7252 8)."""
+    if ":" in host:
+        return host[:2].lower() == "ff"
+    return is_address(host) and 224 <= int(host.split(".")[0]) < 240
+
+
 def unquote(value):
     """Decode the percent-encodings in bytes. Raises ValueError for one that is none."""
     parts = value.split(b"%")
