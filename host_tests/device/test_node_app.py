@@ -274,6 +274,7 @@ async def test_a_busy_collector_gets_every_record_once_it_is_ready():
 async def test_an_absent_collector_is_away_and_the_node_serves_on():
     config = {"collector": "coap://127.0.0.1:9", "answer_ms": 100, "retry_first_ms": 10, "retry_cap_ms": 10, "queue": 4}
     async with Bench(config) as b:
+        b.app.coap.endpoint.parameters.probing_rate = 0  # which would let few attempts out
         await b.until(lambda: b.app.sender.away)
         for _ in range(3):
             b.app.sensors.sample()
@@ -284,7 +285,6 @@ async def test_an_absent_collector_is_away_and_the_node_serves_on():
         # it stays as it is, and says no more, however many attempts fail
         said = len(b.lines)
         sent = b.app.coap.counters.sent
-        b.app.coap.endpoint.parameters.probing_rate = 0  # which would let few attempts out
         await b.until(lambda: b.app.coap.counters.sent > sent + 3)
         assert len(b.lines) == said
 
