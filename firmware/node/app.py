@@ -127,7 +127,7 @@ class App:
     async def _listen(self):
         uri = self.config.running["listen"]
         try:
-            coap = Node(uri, **self.board.limits)
+            coap = Node(uri, probing_rate=self.config.running["probing_rate"], **self.board.limits)
             await coap.start()
         except (OSError, ValueError) as e:
             raise OSError("listen: cannot listen on %s: %s" % (uri, e))

@@ -22,6 +22,7 @@ SCHEMA = (
     ("answer_ms", "int", 100, 120000, 10000, True),
     ("retry_first_ms", "int", 10, 60000, 1000, True),
     ("retry_cap_ms", "int", 10, 3600000, 60000, True),
+    ("probing_rate", "int", 0, 65535, 1, False),
 )
 KEYS = tuple(row[0] for row in SCHEMA)
 AT_ONCE = tuple(row[0] for row in SCHEMA if row[5])

@@ -273,8 +273,8 @@ async def test_a_busy_collector_gets_every_record_once_it_is_ready():
 
 async def test_an_absent_collector_is_away_and_the_node_serves_on():
     config = {"collector": "coap://127.0.0.1:9", "answer_ms": 100, "retry_first_ms": 10, "retry_cap_ms": 10, "queue": 4}
+    config["probing_rate"] = 0  # else few attempts would get out
     async with Bench(config) as b:
-        b.app.coap.endpoint.parameters.probing_rate = 0  # which would let few attempts out
         await b.until(lambda: b.app.sender.away)
         for _ in range(3):
             b.app.sensors.sample()

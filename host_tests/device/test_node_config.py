@@ -23,6 +23,7 @@ WRONG = {
     "queue": (3, 1025, "64", False, 64.0),
     "seed": (-1, 65536, "x", None),
     "answer_ms": (99, 120001, None),
+    "probing_rate": (-1, 65536, None),
     "retry_first_ms": (9, 60001, "1s"),
     "retry_cap_ms": (9, 3600001, {}),
 }
