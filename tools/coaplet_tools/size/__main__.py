@@ -46,12 +46,6 @@ def _probe(script: str, *arguments: str, build: Path = _BYTECODE) -> dict[str, i
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _heap(*arguments: str) -> dict[str, int]:
-    """Measure heap three times and return the least: a word on the C stack may keep something that nobody needs."""
-    runs = [_probe("heap_probe.py", *arguments) for _ in range(3)]
-    return {name: min(run[name] for run in runs) for name in runs[0]}
-
-
 def measure() -> dict[str, int]:
     for build in (_BYTECODE, _VIPER):
         shutil.rmtree(build, ignore_errors=True)
@@ -62,10 +56,10 @@ def measure() -> dict[str, int]:
     figures["mpy_bytes_modules"] = sum(modules.values())
     figures["mpy_bytes"] = sum(bundle.values())
     figures["mpy_bytes_plain_node"] = bundle["node"] + bundle["__init__"]
-    figures |= _heap()
-    figures["heap_node_class1"] = _heap("class1")["heap_node"]
+    figures |= _probe("heap_probe.py")
+    figures["heap_node_class1"] = _probe("heap_probe.py", "class1")["heap_node"]
     for limit, (low, high) in _LIMITS.items():
-        less, more = (_heap(json.dumps({limit: n}))["heap_node"] for n in (low, high))
+        less, more = (_probe("heap_probe.py", json.dumps({limit: n}))["heap_node"] for n in (low, high))
         figures[f"heap_per_{limit}"] = round((more - less) / (high - low))
     figures |= _probe("alloc_probe.py", build=_VIPER)
     return figures

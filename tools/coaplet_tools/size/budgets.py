@@ -16,7 +16,7 @@ class Budget:
 BUDGETS = {
     "mpy_bytes": Budget(plan=30 * 1024, ceiling=37_000),
     "mpy_bytes_plain_node": Budget(plan=26 * 1024, ceiling=30_200),
-    "heap_node": Budget(plan=8_528, ceiling=8_704),
+    "heap_node": Budget(plan=8 * 1024, ceiling=8_528),
     "alloc_per_request": Budget(plan=0, ceiling=0),
     "alloc_per_request_sent": Budget(plan=0, ceiling=0),
 }
