@@ -107,6 +107,7 @@ class Driver:
     # Driving
 
     def _open(self):
+        gc.collect()  # so that what is made now does not lie amid what will be room for datagrams
         opened = 0
         try:
             for transport in self._transports:

@@ -12,6 +12,7 @@ from coaplet_tools.lint.tree import ROOT
 from coaplet_tools.mpy import compile_bundle, compile_package
 from coaplet_tools.setup.state import program
 from coaplet_tools.size.budgets import BUDGETS
+from coaplet_tools.size.smallest import smallest_heap
 
 _HERE = Path(__file__).parent
 _BYTECODE = ROOT / "build/mpy/bytecode"
@@ -62,6 +63,8 @@ def measure() -> dict[str, int]:
         less, more = (_probe("heap_probe.py", json.dumps({limit: n}))["heap_node"] for n in (low, high))
         figures[f"heap_per_{limit}"] = round((more - less) / (high - low))
     figures |= _probe("alloc_probe.py", build=_VIPER)
+    figures["heap_smallest"] = smallest_heap(_BYTECODE)
+    figures["heap_smallest_less_import"] = figures["heap_smallest"] - figures["heap_import_mpy"]
     return figures
 
 
