@@ -197,7 +197,7 @@ def test_early_eviction_is_counted():
     _, s = server(duplicates=4)
     for mid in range(6):
         s.receive(message(CON, 2, mid, b"", P))
-    assert s.endpoint._duplicates.early == 2
+    assert s.endpoint.counters.early == 2
     s.receive(message(CON, 2, 0, b"", P))  # pushed out: it runs again
     assert len(s.calls) == 7
 

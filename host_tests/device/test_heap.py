@@ -261,4 +261,4 @@ def test_a_hundred_thousand_exchanges_grow_the_heap_by_nothing():
 
 def emulated():
     """Under qemu-user 100,000 exchanges take minutes; i386 is where the figure counts."""
-    return "arm" in sys.implementation._machine
+    return sys.implementation._mpy >> 10 & 15 > 2  # an .mpy architecture that is no x86

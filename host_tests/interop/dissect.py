@@ -52,8 +52,13 @@ def _packet(client: bytes, datagram: Datagram) -> bytes:
     return header[:10] + struct.pack("!H", ~total & 0xFFFF) + header[12:] + udp
 
 
-def dissect(tshark: str, capture: Path, folder: Path) -> list[tuple[Reading | None, list[str]]]:
-    """Read a capture with tshark: for each packet its reading, and what tshark finds remarkable about it."""
+def dissect(
+    tshark: str, capture: Path, folder: Path, *, tolerant: bool = False
+) -> list[tuple[Reading | None, list[str]]]:
+    """Read a capture with tshark: for each packet its reading, and what tshark finds remarkable about it.
+
+    tolerant: what tshark finds wrong with one option's number or length makes no malformed packet.
+    """
     done = subprocess.run(
         # 5683 is CoAP's port anyway; a private home, so that no user's preferences change what is seen
         [tshark, "-r", capture, "-T", "pdml", "-d", f"udp.port=={_COAP_PORT},coap"],
@@ -63,7 +68,13 @@ def dissect(tshark: str, capture: Path, folder: Path) -> list[tuple[Reading | No
         timeout=60,
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
-    return [(_reading(packet), list(_remarks(packet))) for packet in ElementTree.fromstring(done.stdout)]
+    packets = list(ElementTree.fromstring(done.stdout))
+    if tolerant:
+        for option in (option for packet in packets for option in packet.iter("field")):
+            if option.get("name") == "coap.opt.name":
+                for malformed in option.findall("proto[@name='_ws.malformed']"):
+                    option.remove(malformed)
+    return [(_reading(packet), list(_remarks(packet))) for packet in packets]
 
 
 def _reading(packet: ElementTree.Element) -> Reading | None:

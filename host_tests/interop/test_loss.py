@@ -1,12 +1,17 @@
 """What is lost or repeated between libcoap and us is repaired, and runs no POST twice (RFC 7252 4.2, 4.5)."""
 
 import json
+import random
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from interop.conftest import NODES, name_of
-from interop.processes import run_aiocoap, run_ours
-from interop.relay import bad_line, first
+from interop.processes import free_port, ours, run_aiocoap, run_ours, running
+from interop.relay import Rule, bad_line, first
 from runtimes import RUNTIMES
 
 GET = {"method": "GET", "path": "time"}
@@ -157,3 +162,78 @@ def test_our_requests_over_a_bad_line(fast_runtime, coap_server, relay):
     assert bytes.fromhex(replies[-1]["payload"]) == b"11"
     assert counters["retransmissions"] > 0
     assert counters["responses"] == 13
+
+
+def losing(percent: int, seed: int) -> Rule:
+    chance = random.Random(seed).random
+    return lambda datagram: chance() * 100 >= percent
+
+
+def test_a_libcoap_client_that_loses_what_it_sends_is_served(served_node, peer, counted):
+    """coap-client -l: the numbers of datagrams that it does not send, or how many in a hundred."""
+    host, port = served_node.addresses[0]
+    losses = ["1", "1", "10%", "10%", "10%", "10%"]
+    cases = [(loss, path, f"{path}-{i}") for i, loss in enumerate(losses) for path in ("count", "slow")]
+
+    def post(case: tuple[str, str, str]) -> tuple[bytes, float]:
+        loss, path, name = case
+        uri = f"coap://{host}:{port}/{path}" + ("?250" if path == "slow" else "")
+        command = [peer("coap-client"), "-l", loss, "-B", "100", "-m", "post", "-e", name, uri]
+        started = time.monotonic()
+        return subprocess.run(command, capture_output=True, timeout=110).stdout, time.monotonic() - started
+
+    with ThreadPoolExecutor(len(cases)) as pool:
+        printed = list(pool.map(post, cases))
+    for (loss, _, name), (out, took) in zip(cases, printed, strict=True):
+        assert out.decode().strip() == f"{name} 1"
+        assert counted(name) == 1
+        assert loss != "1" or took > 1.9  # it was sent again after ACK_TIMEOUT at the earliest
+
+
+@pytest.fixture
+def lossy_coap_server(peer, tmp_path) -> Iterator[str]:
+    """The URI of a coap-server that loses a fifth of what it sends."""
+    address = ("127.0.0.1", free_port())
+    command = [peer("coap-server"), "-A", address[0], "-p", str(address[1]), "-d", "50", "-l", "20%"]
+    with running(command, tmp_path / "output") as server:
+        server.wait_for_pong(address)
+        yield f"coap://{address[0]}:{address[1]}"
+
+
+@pytest.mark.parametrize("driver", ["node", "loop"])
+def test_our_client_is_served_by_a_libcoap_server_that_loses_what_it_sends(fast_runtime, driver, lossy_coap_server):
+    steps = []
+    for i in range(15):
+        steps.append({"method": "PUT", "path": f"dynamic/{i}", "payload": str(i)})
+        steps.append({"method": "GET", "path": f"dynamic/{i}"})
+    limits = {"ack_timeout_ms": 50, "max_retransmit": 10}
+    *replies, counters = run_ours(fast_runtime, driver, lossy_coap_server, steps, **limits)
+    assert [reply["code"] for reply in replies[1::2]] == ["2.05"] * 15
+    assert [bytes.fromhex(reply["payload"]) for reply in replies[1::2]] == [b"%d" % i for i in range(15)]
+    # 2.04 where the 2.01 was lost and the PUT, sent again, found what it had made
+    assert {reply["code"] for reply in replies[::2]} <= {"2.01", "2.04"}
+    assert counters["responses"] == 30
+    assert counters["retransmissions"] > 0
+
+
+@pytest.mark.parametrize("driver", ["node", "loop"])
+def test_ten_percent_loss_between_our_two_ends(fast_runtime, driver, relay, tmp_path):
+    uri = f"coap://127.0.0.1:{free_port()}"
+    limits = {"ack_timeout_ms": 100, "max_retransmit": 8}
+    command, env = ours(fast_runtime, "server.py", driver, json.dumps(limits), uri)
+    paths = ["count", "slow?20", "slow?250"] if driver == "node" else ["count"]
+    steps = [{"method": "POST", "path": path, "payload": f"{path}-{i}"} for i in range(12) for path in paths]
+    steps += [{"method": "POST", "path": "large"}, {"method": "GET", "path": "large"}] * 4
+    with running(command, tmp_path / "output", env) as server:
+        link = relay(server.addresses()[0], "both", losing(10, seed=7252))
+        *replies, counters = run_ours(
+            fast_runtime, driver, link.uri, [*steps, {"method": "GET", "path": "count"}], **limits
+        )
+        server.check()
+    assert [reply.get("code") for reply in replies] == [*["2.04"] * len(paths) * 12, *["2.04", "2.05"] * 4, "2.05"]
+    for step, reply in zip(steps, replies, strict=False):
+        if "payload" in step:
+            assert bytes.fromhex(reply["payload"]).decode() == f"{step['payload']} 1"
+    assert set(json.loads(bytes.fromhex(replies[-1]["payload"])).values()) == {1, 4}  # large ran four times
+    assert counters["retransmissions"] > 0
+    assert counters["timeouts"] == 0

@@ -130,7 +130,12 @@ class Remote:
             self._lost = False
             driver.look_up(self)
         now = driver.now()
-        ex = driver.endpoint.open(now, self.peer, self.transport, confirmable)
+        ex = None
+        for turn in driver.turns:
+            if turn.ex is None and turn.peer == self.peer and turn.transport is self.transport:
+                break  # who came before waits
+        else:
+            ex = driver.endpoint.open(now, self.peer, self.transport, confirmable)
         if ex is None:
             ex = await self._wait_for_slot(now, confirmable, timeout_ms)
             if timeout_ms is not None:

@@ -11,8 +11,8 @@ def precondition(request, tag):
 
     Returns 0 where the handler is to be called, 2.03 (a GET or FETCH whose ETag is still right) or 4.12.
     """
-    if tag is not None and not 0 < len(tag) < 9:
-        raise ValueError("an ETag has 1 to 8 bytes")
+    if tag is not None and not (isinstance(tag, bytes) and 0 < len(tag) < 9):
+        raise ValueError("an ETag is bytes, 1 to 8 of them")
     wanted = request.options(1)
     if wanted and (tag is None or tag not in wanted and b"" not in wanted):
         return _PRECONDITION_FAILED

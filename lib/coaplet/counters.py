@@ -11,12 +11,13 @@
 #   overwritten   replies that no transport fetched     send_errors      datagrams that a transport did not take
 #   faults        exceptions of ours or of a transport's, caught by the driver
 #   probings      callers that PROBING_RATE held back    no_mids      responses lost since all Message IDs were in use
+#   early         unsafe requests forgotten too early
 
 from array import array
 
 NAMES = (
     "received,sent,requests,responses,retransmissions,duplicates,ignored,malformed,unexpected,oversized,timeouts,"
-    "resets,refused,not_kept,waits,overwritten,send_errors,faults,probings,no_mids"
+    "resets,refused,not_kept,waits,overwritten,send_errors,faults,probings,no_mids,early"
 )
 
 
@@ -24,7 +25,7 @@ class Counters:
     """Reads counts by name: counters.requests. counts: the array that those who count use."""
 
     def __init__(self):
-        self.counts = array("l", [0] * 20)
+        self.counts = array("l", [0] * 21)
 
     def __getattr__(self, name):
         try:

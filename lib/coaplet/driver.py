@@ -190,14 +190,16 @@ class Driver:
         """Give what is free to the callers that wait, first come, first served."""
         endpoint = self.endpoint
         endpoint.freed = False
-        blocked = None
+        if not self.turns:
+            return
+        blocked = []
         for turn in self.turns:
             if endpoint.full():
                 break
-            if turn.ex is None and turn.peer is not blocked:
+            if turn.ex is None and (turn.peer, turn.transport) not in blocked:
                 turn.ex = endpoint.open(self.now(), turn.peer, turn.transport, turn.confirmable)
                 if turn.ex is None:
-                    blocked = turn.peer  # and so will those be that wait for the same
+                    blocked.append((turn.peer, turn.transport))  # and so are those that came after it
                 else:
                     self._wake(turn)
 

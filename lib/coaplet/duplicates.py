@@ -14,6 +14,8 @@ _NOTHING = const(0)
 _IN_WORK = const(1)  # an async handler works on it: a repeat starts nothing
 _EMPTY_ACK = const(2)  # an empty Acknowledgement: it is all that can be said again
 
+_N_EARLY = const(20)  # counters.py
+
 
 class Duplicates:
     """Fixed memory of `slots` safe and as many unsafe requests, with up to `reply_bytes` of each of these' reply kept.
@@ -21,7 +23,7 @@ class Duplicates:
     first, of find() and add(): 0 for a safe request, `slots` for an unsafe one.
     """
 
-    def __init__(self, slots, reply_bytes):
+    def __init__(self, slots, reply_bytes, counts):
         if slots < 1:
             raise ValueError("duplicates is at least 1")
         both = 2 * slots
@@ -34,7 +36,7 @@ class Duplicates:
         self._reply_bytes = reply_bytes
         self._replies = bytearray(slots * reply_bytes)
         self.answers = array("H", bytes(2 * both))  # _NOTHING, _IN_WORK, _EMPTY_ACK or a reply's length
-        self.early = 0
+        self._counts = counts
 
     @micropython.native
     def find(self, now, rx, first):
@@ -55,7 +57,7 @@ class Duplicates:
         ring = 1 if first else 0
         i = self._next[ring]
         if first and self._peers[i] is not None and ticks_diff(self._until[i], now) > 0:
-            self.early += 1
+            self._counts[_N_EARLY] += 1
         self._peers[i] = rx.peer
         self._transports[i] = rx.transport
         self._mids[i] = rx.mid

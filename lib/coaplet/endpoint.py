@@ -80,7 +80,7 @@ class Endpoint(Transmission):
     def __init__(self, duplicates=8, replay_bytes=80, max_options=16, **limits):
         super().__init__(max_options=max_options, **limits)
         self.rx = Message(max_options)
-        self._duplicates = Duplicates(duplicates, replay_bytes)
+        self._duplicates = Duplicates(duplicates, replay_bytes, self.counts)
         self._event = 0
         self.exchange = None
 
@@ -118,6 +118,7 @@ class Endpoint(Transmission):
         if n > self.mtu:
             counts[_N_OVERSIZED] += 1
             rx.truncated = True
+            n = min(n, 65535)  # what a table's cells can hold
             if data[n - 1] == 0xFF:
                 n -= 1  # it may be the marker of a payload that was cut off
         else:
@@ -190,8 +191,13 @@ class Endpoint(Transmission):
         """Tell whether an async handler works on rx already, whose slot was taken; a CON is acknowledged then."""
         rx = self.rx
         ex = self._by_request(rx)
-        if ex is None:
+        if ex is None or ex.message.tkl != rx.tkl:
             return False
+        i = 4 + rx.tkl
+        while i > 4:
+            i -= 1
+            if ex.message.data[i] != rx.data[i]:
+                return False  # it took longer than EXCHANGE_LIFETIME: this is another request
         self.counts[_N_DUPLICATES] += 1
         if ex.state != _RUNNING and rx.kind == _CON:
             self._empty(_ACK, rx.mid, rx.peer, rx.transport)
@@ -287,7 +293,8 @@ class Endpoint(Transmission):
         while k > _HEAD:
             k -= 3
             number = table[k]
-            if number & 1 and not (number == 23 and self.rx.uint(23, 8) < 8):  # a block that is all (RFC 7959 2.2)
+            # Block2, once, is known where it says that this is all (RFC 7959 2.2)
+            if number & 1 and (number != 23 or self.rx.uint(23, 8, 3) > 7 or find_option(table, 23, k + 3)):
                 return False
         return True
 
@@ -380,14 +387,16 @@ class Endpoint(Transmission):
     def _swap(self, rx):
         """Make the finished scratch the buffer of an exchange, and the exchange's one the scratch.
 
-        Returns the Exchange, or None where no slot can be spared.
+        Returns the Exchange, or None where no slot can be spared: the last ones are for requests of ours.
         """
-        ex = self._take(True) if self.spare > 1 else None
-        if ex is not None:
-            out = ex.out
-            ex.out = self._scratch
-            self._scratch = out
-            self._own(ex, rx.peer, rx.transport)
+        ex = self._idle
+        if self.spare < 2 or (0 if ex is None else 1 if ex.next is None else 2) + self._probing < 2:
+            return None
+        ex = self._take(True)
+        out = ex.out
+        ex.out = self._scratch
+        self._scratch = out
+        self._own(ex, rx.peer, rx.transport)
         return ex
 
     def _wait_leisure(self, now, ex):

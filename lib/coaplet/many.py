@@ -26,8 +26,8 @@ _HALF = const(0x7FFF)
 class ManyDuplicates(Duplicates):
     """Duplicates whose slots are found by a dict."""
 
-    def __init__(self, slots, reply_bytes):
-        super().__init__(slots, reply_bytes)
+    def __init__(self, slots, reply_bytes, counts):
+        super().__init__(slots, reply_bytes, counts)
         self._index = {}
         self._keys = [None] * (2 * slots)
         self._swept = None
@@ -79,8 +79,27 @@ class ManyEndpoint(Endpoint):
         self._mid_keys = [None] * max(exchanges, duplicates)
         self._hand = 0
         self._shared = False
+        self._held = None  # when a caller that waits for a Message ID may try again
         super().__init__(duplicates=1, replay_bytes=replay_bytes, exchanges=exchanges, **limits)
-        self._duplicates = ManyDuplicates(duplicates, replay_bytes)
+        self._duplicates = ManyDuplicates(duplicates, replay_bytes, self.counts)
+
+    def handle_timeout(self, now):
+        super().handle_timeout(now)
+        if self._held is not None:
+            if ticks_diff(self._held, now) > 0:
+                self._arm(self._held)
+            else:
+                self._held = None
+                self.freed = True
+
+    def add_async_slots(self, n):
+        super().add_async_slots(n)
+        for transport in self._dues:
+            self._dues[transport] = deque(self._dues[transport], self._room())
+
+    def _room(self):
+        """How many entries a queue of exchanges may hold: each once, and some whose time has passed."""
+        return len(self.exchanges) + len(self.handlers) + 64
 
     def _own(self, ex, peer, transport):
         super()._own(ex, peer, transport)
@@ -136,11 +155,14 @@ class ManyEndpoint(Endpoint):
             keys[self._hand] = key  # pyright: ignore[reportCallIssue, reportArgumentType]
             self._hand = (self._hand + 1) % len(keys)
             # its IDs may have come from the shared count before
-            record = self._mids[key] = [self._mid, time + lifetime if self._shared else 0, time]
+            record = self._mids[key] = [self._mid, time + lifetime if self._shared else time, time]
         mid = (record[0] + 1) & 0xFFFF
         if not mid & _HALF:
-            if time < record[1]:
-                self._arm(ticks_add(now, record[1] - time))
+            if 0 < record[1] - time <= lifetime:  # more is a clock that nobody looked at for days
+                held = ticks_add(now, record[1] - time)
+                if self._held is None or ticks_diff(held, self._held) < 0:
+                    self._held = held
+                self._arm(held)
                 return -1
             record[1] = time + lifetime
         record[0] = mid
@@ -153,7 +175,8 @@ class ManyEndpoint(Endpoint):
 
     def _by_request(self, rx):
         for ex in self._owned.get((rx.peer, rx.transport), ()):
-            if ex.message is not None and ex.message.mid == rx.mid and ex.state < _TIMED_OUT:
+            # what became of a request of ours has no mid where it is an error
+            if ex.state < _TIMED_OUT and ex.message is not None and ex.message.mid == rx.mid:
                 return ex
         return None
 
@@ -204,8 +227,7 @@ class ManyEndpoint(Endpoint):
             super()._set_due(ex)
             queue = self._dues.get(ex.transport)
             if queue is None:
-                room = len(self.exchanges) + len(self.handlers) + 64
-                queue = self._dues[ex.transport] = deque((), room)  # noqa: RUF037 MicroPython's takes no maxlen=
+                queue = self._dues[ex.transport] = deque((), self._room())  # noqa: RUF037 MicroPython has no maxlen=
             queue.append(ex)
 
     def _next_due(self, transport):

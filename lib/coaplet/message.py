@@ -150,8 +150,8 @@ class Outgoing:
     """
 
     def __init__(self, mtu, table, values):
-        if mtu < 96:
-            raise ValueError("mtu is at least 96 bytes")
+        if not 95 < mtu < 65536:
+            raise ValueError("mtu lies between 96 and 65535 bytes")
         self.buf = bytearray(mtu)
         self._views = {}
         self._table = table
@@ -266,9 +266,13 @@ class Outgoing:
         self.payload(_json.dumps(obj, separators=(",", ":")), 50)
 
     def format(self):
-        """The Content-Format that was set, or None."""
+        """The Content-Format that was set as a number, or None."""
         k = find_option(self._table, 12, _HEAD)
-        return self._values[(k - _HEAD) // 3 + 1] if k else None
+        return self._values[(k - _HEAD) // 3 + 1] if k and self._table[k + 1] == 0xFFFF else None
+
+    def has(self, number):
+        """Tell whether an option was added."""
+        return find_option(self._table, number, _HEAD) != 0
 
     @micropython.native
     def _format(self, ct):

@@ -92,10 +92,17 @@ def is_async(f):
 def resolve(host, port, last=None):
     """Look up a host's UDP addresses. Returns a list of (family, address). Blocks; raises OSError.
 
-    last: the address that did not answer, which comes last.
+    last: the address that did not answer; the list begins behind it.
     """
-    found = [(entry[0], entry[-1]) for entry in socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM)]
-    found.sort(key=lambda entry: entry[1] == last)
+    found = []
+    first = 0
+    for entry in socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM):
+        address = entry[-1]
+        # MicroPython's unix port gives a bytearray, which has no hash
+        found.append((entry[0], bytes(address) if isinstance(address, bytearray) else address))
+        if address == last:
+            first = len(found)
+    found = found[first:] + found[:first]
     if not found:
         raise OSError("no address of " + host)
     return found

@@ -14,6 +14,7 @@ _METHODS = "GET POST PUT DELETE FETCH PATCH IPATCH"  # from code 1 on
 _DEFAULT = b"\0\x45\x44\x44\x42\x45\x44\x44"  # the code of a success by method (RFC 7252 5.8): 2.05, 2.04, 2.04, 2.02
 
 _NON = const(1)
+_VALID = const(67)
 _CONTENT = const(69)
 _BAD_OPTION = const(130)
 _NOT_FOUND = const(132)
@@ -155,14 +156,15 @@ class Server:
                 response.code = _TOO_LARGE
                 response.option(60, max(0, endpoint.mtu - table[2]))
             elif resource.etag is None or self._wanted(resource, rx, response):
+                tag = None if resource.etag is None else self._tag
                 if not resource.is_async:
                     result = resource.handler(rx, response)
                     if result is None or not self._late(resource, result):
-                        if table[3]:
-                            _accept(rx, response)
+                        if table[3] or tag is not None:
+                            _finish(rx, response, tag)
                         endpoint.send_reply(now)
                         return
-                if self._defer(now, resource, code):
+                if self._defer(now, resource, code, tag):
                     return
                 response.clear(_UNAVAILABLE)
                 response.option(14, _RETRY_S)
@@ -179,8 +181,8 @@ class Server:
         code = precondition(rx, tag)
         if code:
             response.code = code
-        self._tag = tag if code < 128 and (rx.code == 1 or rx.code == 5) else None
-        if self._tag is not None:
+        self._tag = tag if rx.code == 1 or rx.code == 5 else None
+        if code == _VALID:
             response.option(4, tag)
         return not code
 
@@ -195,7 +197,7 @@ class Server:
         self._make_async_slots()
         return True
 
-    def _defer(self, now, resource, code):
+    def _defer(self, now, resource, code, tag):
         """Start the task of an async handler. Returns False when no slot is free."""
         if not hasattr(self._driver, "spawn"):
             raise RuntimeError("an async handler needs coaplet.Node")
@@ -203,22 +205,20 @@ class Server:
         ex = endpoint.defer(now, _DEFAULT[code])
         if ex is None:
             return False
-        if resource.etag is not None and self._tag is not None:
-            ex.out.option(4, self._tag)
         try:
-            self._driver.spawn(self._run(resource, ex), ex)
+            self._driver.spawn(self._run(resource, ex, tag), ex)
         except Exception as error:
             self._fail(resource, ex.out, error)
             endpoint.complete(now, ex)
         return True
 
-    async def _run(self, resource, ex):
+    async def _run(self, resource, ex, tag):
         rx = ex.message
         ended = None
         try:
             if isinstance(await resource.handler(rx, ex.out), _TEXTS):
                 raise TypeError(_RETURNED)
-            _accept(rx, ex.out)
+            _finish(rx, ex.out, tag)
         except BaseException as error:
             if not isinstance(error, Exception):
                 ended = error  # cancelled: by stop(), which has taken the slot away, or with what the handler awaited
@@ -294,11 +294,13 @@ class Server:
         return False
 
 
-def _accept(rx, response):
-    """See that a response has the format that was asked for (RFC 7252 5.10.4)."""
+def _finish(rx, response, tag):
+    """See that a response has the format that was asked for (RFC 7252 5.10.4), and a success its ETag (5.10.6.1)."""
     wanted = rx.uint(17, None, 2)
     if wanted is not None and response.code == _CONTENT and response.format() not in (None, wanted):
         response.clear(_NOT_ACCEPTABLE)
+    elif tag is not None and response.code < 96 and not response.has(4):
+        response.option(4, tag)
 
 
 _TEXTS = (str, bytes)

@@ -250,6 +250,14 @@ class Transmission:
             ms = ex.size * 1000 // p.probing_rate
             if ex.timeout_ms:
                 ms = min(ms * (ex.retries + 1), p.max_transmit_wait_ms)
+            debt = self._find_probing(ex.peer, ex.transport)
+            if debt is not None:  # of one that was asked beside it
+                if ticks_diff(ex.first, debt.deadline) > 0:
+                    debt.deadline = ex.first
+                debt.deadline = ticks_add(debt.deadline, ms)
+                self._watch(ex.first, debt)
+                self._free(ex)
+                return
             self._return_out(ex)
             ex.message = None
             ex.state = _PROBING
@@ -379,9 +387,10 @@ class Transmission:
         """
         mid = (self._mid + 1) & 0xFFFF
         if not mid & _HALF:
-            if self._half_until is not None and ticks_diff(self._half_until, now) > 0:
-                return -1
-            self._half_until = ticks_add(now, self.parameters.exchange_lifetime_ms)
+            lifetime = self.parameters.exchange_lifetime_ms
+            if self._half_until is not None and 0 < ticks_diff(self._half_until, now) <= lifetime:
+                return -1  # more is a clock that nobody looked at for days
+            self._half_until = ticks_add(now, lifetime)
             self._arm(self._half_until)
         self._mid = mid
         return mid

@@ -1,4 +1,4 @@
-"""Runs on the 32-bit unix port, in a small heap: serves a request N times as a CLASS1 node, PORT N, and prints "served"."""
+"""Runs on the 32-bit unix port, in a small heap: PORT N. Serves N requests as a CLASS1 node, and prints "served"."""
 
 import asyncio
 import gc
