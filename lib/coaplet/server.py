@@ -218,7 +218,8 @@ class Server:
         try:
             if isinstance(await resource.handler(rx, ex.out), _TEXTS):
                 raise TypeError(_RETURNED)
-            _finish(rx, ex.out, tag)
+            if ex.message is rx:
+                _finish(rx, ex.out, tag)
         except BaseException as error:
             if not isinstance(error, Exception):
                 ended = error  # cancelled: by stop(), which has taken the slot away, or with what the handler awaited
