@@ -6,7 +6,7 @@ SETUP := PYTHONPATH=tools $(PYTHON) -m coaplet_tools.setup
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint size bench mpy setup format lock clean
+.PHONY: help run test soak lint size bench mpy setup format lock clean
 
 help: # `make` alone prints this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -18,6 +18,10 @@ run: ## Run a sensor node and what it talks to, here and now; SECONDS=20 ends it
 test: ## Run all tests, on CPython and on MicroPython 64-bit, 32-bit and ARM; ARGS="-k wire" picks some
 	@$(SETUP)
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: ## Test at length: mutants of the library, then fuzz with 10,000,000 datagrams; PART=mutate or PART=fuzz for one
+	@$(SETUP) venv
+	@$(BIN)/python -m coaplet_tools.soak $(PART)
 
 lint: ## Check style, types, MicroPython's subset, and that all compiles for each board
 	@$(SETUP) venv

@@ -1,0 +1,78 @@
+"""Rules of the option codec that mutation found untested (RFC 7252 3.1): what is returned at a boundary, and why."""
+
+from coaplet.wire import copy_ascii, encode, option_table, path_key, path_matches, same
+from helpers import message, option, parse, path, raises
+
+
+def test_too_many_elective_options_are_too_many_and_nothing_else():
+    # RFC 7252 5.4.1: an elective option may be ignored; that it did not fit the table does not make it critical
+    assert parse(option(4, b"e") * 2, 1)[2][3] == 2
+    assert parse(option(4, b"e") + option(1, b""), 1)[2][3] == 3  # number 5, which is critical, did not fit
+    assert parse(option(1, b"") * 2, 2)[2][3] == 1
+
+
+def test_a_path_that_differs_gives_minus_one_in_a_length_as_in_a_letter():
+    data = message(0, 1, 1, b"", path("ab/c"))[4:]
+    table = parse(data)[2]
+    for other in ("a", "abc", "ab/cd", "ab/d", "xb/c"):
+        key = path_key(other)
+        assert path_matches(data, table, key, len(key)) == -1, other
+
+
+def header_table(tkl, count=0):
+    table = option_table(2)
+    table[1] = count
+    table[2] = (0x40 | tkl) << 8 | 1
+    table[3] = 0x1234
+    return table
+
+
+def test_header_and_token_are_not_begun_where_they_do_not_fit():
+    for tkl in (0, 1, 8):
+        for room in range(4 + tkl):
+            buf = bytearray(b"\xee" * (room + 30))
+            assert encode(buf, room, header_table(tkl), [b"12345678"]) == -1
+            assert buf == b"\xee" * (room + 30)
+        buf = bytearray(b"\xee" * (4 + tkl))
+        assert encode(buf, 4 + tkl, header_table(tkl), [b"12345678"]) == 0
+        assert bytes(buf) == message(0, 1, 0x1234, b"12345678"[:tkl])
+
+
+def test_an_option_is_not_begun_where_it_does_not_fit():
+    for number, value in ((1, b""), (300, b"x" * 20), (13, b"x" * 13), (269, b"x" * 269)):
+        whole = message(0, 1, 0x1234, b"", [(number, value)])
+        for room in range(len(whole)):
+            table = header_table(0, 1)
+            table[5], table[6], table[7] = number, 0, len(value)
+            buf = bytearray(b"\xee" * (room + 8))
+            assert encode(buf, room, table, [b"", value]) == -1
+            assert bytes(buf[room:]) == b"\xee" * 8  # below 0 is, on CPython, the end
+        buf = bytearray(len(whole) + 8)
+        start = encode(buf, len(buf), table, [b"", value])
+        assert bytes(buf[start:]) == whole
+
+
+def test_tokens_that_differ_in_any_one_byte_are_not_the_same():
+    # RFC 7252 5.3.2: the response's token has to match, all of it
+    token = b"\1\2\3\4\5\6\7\x08"
+    assert same(token, b"head" + token + b"tail", 4, 8) == 1
+    for i in range(8):
+        other = bytearray(b"head" + token + b"tail")
+        other[4 + i] ^= 0x80
+        assert same(token, other, 4, 8) == 0, i
+    assert same(token, b"head" + token[:7] + b"?", 4, 7) == 1
+
+
+def test_ascii_ends_at_127():
+    buf = bytearray(3)
+    assert copy_ascii(buf, 0, b"\0~\x7f", 3) == 3 and buf == b"\0~\x7f"
+    for b in (0x80, 0x81, 0xC2, 0xFF):
+        assert copy_ascii(buf, 0, bytes((b,)), 1) == -1, b
+
+
+def test_a_segment_that_is_too_long_is_named():
+    # RFC 7252 5.10.1: a Uri-Path has 0 to 255 bytes
+    assert path_key("a/" + "x" * 255)[:3] == b"\1a\xff"
+    text = "a/" + "\u20ac" * 85 + "x"
+    error = raises(ValueError, path_key, text)
+    assert "255 bytes" in str(error) and text in str(error)
