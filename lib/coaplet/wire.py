@@ -37,7 +37,7 @@ def option_table(capacity):
 def parse_options(buf: ptr8, pos: int, end: int, table: ptr16) -> int:
     """Fill the table with the options at buf[pos:end] (RFC 7252 3.1).
 
-    buf: bytes-like of at least `end` bytes; table: from option_table().
+    buf: bytes-like of at least `end` bytes, at most 65,535; table: from option_table().
     Returns the offset of the payload (end if there is none), or FORMAT_ERROR for nibble 15, a value past the end, a
     number above 65535 or an empty payload after the marker.
     table[3] has bit 1 set when there are more options than the table holds, which are left out, and bit 0 when some
