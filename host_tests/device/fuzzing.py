@@ -101,8 +101,8 @@ def in_use(judge, last):
     while outs[1].next:
         outs.insert(1, outs[1].next)
     for out in outs:
-        assert len(out._views) <= 32
-        out._views.clear()
+        assert len(out.views) <= 32
+        out.views.clear()
         out.buf[:] = bytes(len(out.buf))  # the collector would take what is left there for pointers
     host.receive(message(CON, 0, 0), PEERS[0])
     host.seen, host.tasks, host.results, host.errors, host.network._sent = [], [], [], [], []

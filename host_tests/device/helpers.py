@@ -4,9 +4,10 @@ import asyncio
 import json
 import os
 import socket
+from array import array
 
 from coaplet.port import resolve
-from coaplet.wire import HEAD, option_table, parse_options
+from coaplet.wire import HEAD, find_path, option_table, parse_options
 from harness import Skip
 
 CON, NON, ACK, RST = 0, 1, 2, 3
@@ -110,6 +111,24 @@ def parse(data, capacity=24, pos=0):
             number, at, n = table[HEAD + 3 * i : HEAD + 3 * i + 3]
             found.append((number, bytes(data[at : at + n])))
     return result, found, table
+
+
+def fill(m, data):
+    """Make a Message of a datagram, with the payload that an endpoint would ignore; returns the payload's offset."""
+    m.data = data
+    table = m.table
+    table[5], table[6], table[7], table[8] = data[0] >> 4 & 3, data[1], data[2] << 8 | data[3], data[0] & 15
+    table[9] = len(data)
+    return parse_options(data, 4 + (data[0] & 15), len(data), table)
+
+
+def path_matches(data, table, key, n):
+    """Whether a path is just the one of a key; and for True, or "above", whether one is that begins with the key's."""
+    routes = array("i", (1, table[4], 0, n))
+    exact = find_path(data, table, table[4], routes, key) == 0
+    above = find_path(data, table, -1, routes, key) == 0
+    assert not (exact and above)
+    return True if exact else "above" if above else False
 
 
 def hash_of(options):

@@ -22,7 +22,7 @@ def received(options, kind=CON, code=1):
     data = message(kind, code, 1, b"t", options)
     made = Message(40)
     made.data = data
-    made.end = len(data)
+    made.table[9] = len(data)
     assert parse_options(data, 5, len(data), made.table) > 0
     return made
 

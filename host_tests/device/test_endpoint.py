@@ -558,7 +558,7 @@ def test_a_transport_that_stalls_does_not_hold_up_another():
     c.endpoint.send(network.now, ex)
     c.get("y", "t")
     assert [to for _, _, to, _ in network.log] == ["y"]
-    assert c.endpoint.poll_transmit(stalled) == 12 and c.endpoint.tx_peer == "x"
+    assert c.endpoint.poll_transmit(stalled) and len(c.endpoint.tx_buf) == 12 and c.endpoint.tx_peer == "x"
 
 
 def test_requests_run_both_ways_between_two_endpoints():

@@ -2,8 +2,7 @@
 
 from coaplet.forward import cache_key, is_cache_key, is_critical, is_safe_to_forward
 from coaplet.message import Message
-from coaplet.wire import parse_options
-from helpers import CON, NON, message
+from helpers import CON, NON, fill, message
 
 # RFC 7252 5.10, Table 4: number, critical, unsafe, NoCacheKey (only where safe); 6, 23, 27 from RFC 7641 and 7959
 TABLE_4 = (
@@ -41,12 +40,8 @@ def test_no_cache_key_is_all_three_bits_of_a_safe_option():
 
 
 def request(code, options, payload=b"", kind=CON, mid=1, token=b""):
-    data = message(kind, code, mid, token, options, payload)
     rx = Message(16)
-    rx.data = data
-    rx.end = len(data)
-    rx.code = code
-    parse_options(data, 4 + len(token), len(data), rx.table)
+    fill(rx, message(kind, code, mid, token, options, payload))
     return rx
 
 

@@ -52,7 +52,7 @@ class Member(Host):
     def idle(self):
         endpoint = self.endpoint
         assert not any([ex.state for ex in endpoint.exchanges + endpoint.handlers])
-        return endpoint.spare == 2 and not endpoint.due
+        return endpoint.spare == 2 and not endpoint.due and endpoint.ready is None
 
 
 def when(s, least, most):

@@ -3,22 +3,20 @@
 from coaplet.codes import CoapError
 from coaplet.endpoint import Endpoint
 from coaplet.message import Message, Outgoing
-from coaplet.wire import option_table, parse_options
-from helpers import CON, message, raises, read
+from coaplet.wire import option_table
+from helpers import CON, fill, message, raises, read
 
 HEADROOM = 64
 
 
 def received(options=(), payload=b""):
     m = Message(8)
-    m.data = message(0, 2, 7, b"", options, payload)
-    m.end = len(m.data)
-    assert parse_options(m.data, 4, m.end, m.table) >= 0
+    assert fill(m, message(0, 2, 7, b"", options, payload)) >= 0
     return m
 
 
 def outgoing(mtu=200, code=2):
-    out = Outgoing(mtu, option_table(8), [None] * 9)
+    out = Outgoing(mtu, option_table(8), [None] * 8)
     out.reset(code, b"12345678", 0, 8)
     return out
 
@@ -41,7 +39,7 @@ def test_no_attribute_is_made_by_a_datagram_or_a_message_that_is_sent():
     before = sorted(endpoint.rx.__dict__)
     endpoint.handle_datagram(0, message(CON, 1, 7, b"tk", [(11, b"a")], b"x"), "peer", None)
     assert sorted(endpoint.rx.__dict__) == before
-    out = Outgoing(200, option_table(8), [None] * 9)
+    out = Outgoing(200, option_table(8), [None] * 8)
     before = sorted(out.__dict__)
     out.reset(69, b"12345678", 0, 8)
     out.text("21.5")

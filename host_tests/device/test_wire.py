@@ -9,13 +9,12 @@ from coaplet.wire import (
     option_table,
     path_hash,
     path_key,
-    path_matches,
 )
-from helpers import BOUNDARIES, hash_of, message, option, parse, path, raises, random_options, read
+from helpers import BOUNDARIES, hash_of, message, option, parse, path, path_matches, raises, random_options, read
 from net import Random
 
 MICROPYTHON = sys.implementation.name == "micropython"
-MACHINE_CODE = "parse_options path_hash path_matches find_option encode copy same copy_ascii move_up find_mid".split()
+MACHINE_CODE = "parse path_hash find_path find_option encode copy same copy_ascii move_up".split()
 
 
 def test_every_boundary_of_delta_and_length_is_decoded():
@@ -121,13 +120,13 @@ def test_paths_match_when_all_their_segments_do():
         table = parse(data)[2]
         key = path_key(("/" if text.startswith("/") else "") + text)
         assert table[4] == path_hash(key, len(key)) == hash_of(options), text
-        assert path_matches(data, table, key, len(key)) == len(key), text
+        assert path_matches(data, table, key, len(key)) is True, text
         for other in ("b", "a/c", "a/b/c", "sensors/temperaturf", "sensors", "sensors/temperature/", "ab"):
             if other != text:
                 key = path_key(other)
-                assert path_matches(data, table, key, len(key)) != len(key), (text, other)
+                assert path_matches(data, table, key, len(key)) is not True, (text, other)
     data = b""
-    assert path_matches(data, parse(data)[2], b"", 0) == 0 == parse(data)[2][4]
+    assert path_matches(data, parse(data)[2], b"", 0) is True and parse(data)[2][4] == 0
 
 
 def test_a_key_that_ends_with_a_segment_is_a_prefix():
@@ -135,11 +134,11 @@ def test_a_key_that_ends_with_a_segment_is_a_prefix():
     table = parse(data)[2]
     for text, matches in (("files", True), ("files/a", True), ("", True), ("file", False), ("files/b", False)):
         key = path_key(text)
-        assert (path_matches(data, table, key, len(key)) == len(key) + 1) == matches, text
+        assert (path_matches(data, table, key, len(key)) == "above") == matches, text
     key = path_key("files/a/b")
-    assert path_matches(data, table, key, len(key)) == len(key)
+    assert path_matches(data, table, key, len(key)) is True
     key = path_key("files/a/b/c")
-    assert path_matches(data, table, key, len(key)) not in (len(key), len(key) + 1)
+    assert path_matches(data, table, key, len(key)) is False
 
 
 def test_paths_that_share_a_hash_do_not_match_each_other():
@@ -158,8 +157,8 @@ def test_paths_that_share_a_hash_do_not_match_each_other():
         data = option(11, one.encode())
         table = parse(data)[2]
         key = path_key(other)
-        assert path_matches(data, table, path_key(one), 3) == 3
-        assert path_matches(data, table, key, 3) == -1
+        assert path_matches(data, table, path_key(one), 3) is True
+        assert path_matches(data, table, key, 3) is False
 
 
 def test_a_segment_beyond_255_bytes_is_no_path():
@@ -167,7 +166,7 @@ def test_a_segment_beyond_255_bytes_is_no_path():
     raises(ValueError, path_key, "\u20ac" * 86)
     data = message(0, 1, 1, b"", [(11, b"a"), (11, bytes(256))])[4:]
     table = parse(data)[2]
-    assert path_matches(data, table, b"\1a", 1 + 1) == 3  # as a prefix only
+    assert path_matches(data, table, b"\1a", 1 + 1) == "above"
     assert table[3] == 1
 
 

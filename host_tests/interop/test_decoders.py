@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from coaplet.endpoint import Endpoint
+from coaplet.wire import HEAD
 from interop.dissect import Reading, dissect, write_capture
 from interop.relay import Datagram
 
 SEED = 7252
-HEAD = 5  # of an option table
 TYPES = (CON, NON, ACK, RST) = range(4)
 EDGES = (0, 1, 8, 9, 12, 13, 14, 255, 256, 267, 268, 269, 270, 524, 525, 600)
 STRINGS = frozenset((3, 8, 11, 15, 20, 35, 39))

@@ -3,13 +3,12 @@
 import pytest
 
 from coaplet.message import Message
-from coaplet.wire import parse_options
+from coaplet.wire import HEAD, parse_options
 from interop.conftest import NODES, name_of
 from interop.dissect import Reading, dissect, write_capture
 from interop.processes import run_ours
 from interop.relay import Datagram
 
-_HEAD = 5
 _ROOM = 64
 
 
@@ -19,10 +18,10 @@ def our_reading(data: bytes) -> Reading | None:
     if tkl > 8 or 4 + tkl > len(data):
         return None
     message = Message(_ROOM)
-    message.data, message.end, message.tkl = data, len(data), tkl
+    message.data, message.table[9] = data, len(data)
     if parse_options(data, 4 + tkl, len(data), message.table) < 0:
         return None
-    cells = range(_HEAD, _HEAD + 3 * message.table[1], 3)
+    cells = range(HEAD, HEAD + 3 * message.table[1], 3)
     options = [message.table[k : k + 3] for k in cells]
     return Reading(
         kind=kind,

@@ -15,6 +15,8 @@
 
 from array import array
 
+from .port import MICROPYTHON
+
 NAMES = (
     "received,sent,requests,responses,retransmissions,duplicates,ignored,malformed,unexpected,oversized,timeouts,"
     "resets,refused,not_kept,waits,overwritten,send_errors,faults,probings,no_mids,early"
@@ -25,7 +27,8 @@ class Counters:
     """Reads counts by name: counters.requests. counts: the array that those who count use."""
 
     def __init__(self):
-        self.counts = array("l", [0] * 21)
+        # with 32 bits for viper, which begin again at 0; CPython's would raise then, and so have 64
+        self.counts = array("I" if MICROPYTHON else "Q", [0] * 21)
 
     def __getattr__(self, name):
         try:

@@ -15,6 +15,10 @@ _REQUEST = const(1)  # an event (endpoint.py)
 _PORT = const(5683)  # RFC 7252 6.1
 _FEW = const(32)  # slots that are searched one by one
 
+# a function is called sooner than a method
+_handle_datagram = Endpoint.handle_datagram
+_poll_transmit = Endpoint.poll_transmit
+
 # RFC 7228's class-1 device: limits for a node of 10 KiB
 CLASS1 = {"mtu": 576, "duplicates": 4, "exchanges": 2, "max_options": 16}
 
@@ -136,26 +140,25 @@ class Driver:
         if datagram is None:
             return False
         now = self.now()
-        self.endpoint.handle_datagram(now, datagram[0], datagram[1], transport, transport.multicast)
-        self._follow(now)
+        _handle_datagram(self.endpoint, now, datagram[0], datagram[1], transport, transport.multicast)
+        follow(self, now)
         return True
 
     @micropython.native
     def _follow(self, now):
         """Events first, then what is to be sent: the order that endpoint.py asks for."""
         endpoint = self.endpoint
-        event = endpoint.poll_event()
-        while event:
-            if event != _REQUEST:
-                self._settle(event)
-            elif self.server is not None:
+        if endpoint.event == _REQUEST:
+            endpoint.event = 0
+            if self.server is not None:
                 self.server.handle(now)
             else:
                 endpoint.reject()
-            event = endpoint.poll_event() if endpoint.ended else 0
-        if endpoint.due:
+        while endpoint.event or endpoint.ended:
+            self._settle(endpoint.poll_event())
+        if endpoint.ready is not None or endpoint.due:
             for transport in self._transports:
-                while endpoint.due and endpoint.poll_transmit(transport):
+                while (endpoint.ready is transport or endpoint.due) and _poll_transmit(endpoint, transport):
                     if not transport.send(endpoint.tx_buf, endpoint.tx_peer):
                         endpoint.counts[_N_SEND_ERRORS] += 1
 
@@ -283,6 +286,10 @@ class Driver:
         self._transports.append(transport)
         self._start_reader(transport)
         return transport
+
+
+follow = Driver._follow
+receive = Driver._receive
 
 
 def _endpoint(limits):

@@ -1,98 +1,159 @@
 # Which requests were seen before, and what was answered (RFC 7252 4.5).
 #
-# Two rings of fixed slots: (peer, transport, Message ID, until when). The oldest is overwritten; if that was an unsafe
-# request's and had not expired, a repeat of it would run again, which is counted (`early`). Safe methods have the slots
-# from 0 on, unsafe ones those from `slots` on, so that GETs never push out a POST.
+# Two rings of fixed slots: (peer, transport, Message ID, since when). The oldest is overwritten; if that was an unsafe
+# request's and had not expired, a repeat of it would run again, which is counted (`early`). Safe methods, and responses
+# to us, have the slots from 0 on, unsafe methods those from `slots` on, so that GETs never push out a POST.
+#
+# What machine code reads lies in two arrays: _cells has [0] slots, [1] and [2] the next slot of each ring, [3] how many
+# slots are searched, then the Message IDs of all slots, then what each was answered, bit 15 for a NON; _since the tick
+# of each, of 30 bits.
 
 from array import array
 
-from .port import TICKS, const, micropython, ticks_diff
-from .wire import copy, find_mid
+from .port import const, micropython, ptr16, ptr32
+from .wire import copy
 
 # What was answered, beside the length of a kept reply, which is at least 4
 _NOTHING = const(0)
 _IN_WORK = const(1)  # an async handler works on it: a repeat starts nothing
 _EMPTY_ACK = const(2)  # an empty Acknowledgement: it is all that can be said again
+_LENGTH = const(0x7FFF)
 
-_N_EARLY = const(20)  # counters.py
+# Cells of a message's table (wire.py)
+_KIND = const(5)
+_CODE = const(6)
+_MID = const(7)
+
+# Counters (counters.py)
+_N_REQUESTS = const(2)
+_N_EARLY = const(20)
+
+_FIRST = const(4)  # cells before the Message IDs
+_TICKS = const(0x3FFFFFFF)
 
 
 class Duplicates:
     """Fixed memory of `slots` safe and as many unsafe requests, with up to `reply_bytes` of each of these' reply kept.
 
-    first, of find() and add(): 0 for a safe request, `slots` for an unsafe one.
+    parameters: transmission.Parameters, for how long a message is remembered: EXCHANGE_LIFETIME, or NON_LIFETIME.
     """
 
-    def __init__(self, slots, reply_bytes, counts):
-        if slots < 1:
-            raise ValueError("duplicates is at least 1")
+    def __init__(self, slots, reply_bytes, counts, parameters):
+        if not 0 < slots < 32768:
+            raise ValueError("duplicates lies between 1 and 32767")
         both = 2 * slots
         self.slots = slots
         self._peers = [None] * both
         self._transports = [None] * both
-        self._mids = array("H", bytes(2 * both))
-        self._until = array(TICKS, [0] * both)
-        self._next = [0, slots]
-        self._reply_bytes = reply_bytes
-        self._replies = bytearray(slots * reply_bytes)
-        self.answers = array("H", bytes(2 * both))  # _NOTHING, _IN_WORK, _EMPTY_ACK or a reply's length
+        self._cells = array("H", bytes(2 * (_FIRST + 2 * both)))
+        self._cells[0] = self._cells[2] = self._cells[3] = slots
+        self._since = array("i", bytes(4 * both))
+        self._answers = _FIRST + both  # their place in _cells
+        self._reply_bytes = min(reply_bytes, _LENGTH)
+        self._replies = bytearray(slots * self._reply_bytes)
         self._counts = counts
+        self._parameters = parameters
+        self._hot = (self._cells, self._since, self._peers, self._transports, counts)
 
-    @micropython.native
-    def find(self, now, rx, first):
-        """Returns the slot of the message, or -1. Allocates: nothing."""
-        mids = self._mids
-        mid = rx.mid
-        end = first + self.slots
-        i = find_mid(mids, mid, first, end)
-        while i >= 0:
-            if self.owns(i, rx) and ticks_diff(self._until[i], now) > 0:
-                return i
-            i = find_mid(mids, mid, i + 1, end)
+    @micropython.viper
+    def note(self, now: int, table, peer, transport) -> int:
+        """Note the message of a table, if it is not noted already. Returns its slot, or -1 - slot for a repeat.
+
+        A request that is new is counted. Allocates: nothing.
+        """
+        a, b, peers, transports, c = self._hot
+        message = ptr16(table)
+        cells = ptr16(a)
+        mid = int(message[_MID])
+        first = 0
+        ring = 1
+        code = int(message[_CODE])
+        if code != 1 and code != 5 and code < 32:
+            first = int(cells[0])
+            ring = 2
+        i = first + _FIRST
+        n = i + int(cells[3])
+        while i < n:
+            if int(cells[i + 0]) == mid and self._is(i - _FIRST, now, peer, transport):
+                return _FIRST - 1 - i
+            i += 1
+        i = int(cells[ring + 0])
+        if first:
+            self._evict(i, now)
+        n = i + 1
+        if n == first + int(cells[0]):
+            n = first
+        cells[ring + 0] = n
+        cells[_FIRST + i] = mid
+        n = _FIRST + i + 2 * int(cells[0])
+        cells[n + 0] = int(message[_KIND]) << 15  # a NON's bit
+        since = ptr32(b)
+        since[i + 0] = now & _TICKS
+        peers[i] = peer
+        transports[i] = transport
+        if code < 32:
+            counts = ptr32(c)
+            counts[_N_REQUESTS] = int(counts[_N_REQUESTS]) + 1
         return i
 
-    @micropython.native
-    def add(self, now, rx, until, first):
-        """Note a message until the tick `until`. Returns its slot. Allocates: nothing."""
-        ring = 1 if first else 0
-        i = self._next[ring]
-        if first and self._peers[i] is not None and ticks_diff(self._until[i], now) > 0:
-            self._counts[_N_EARLY] += 1
-        self._peers[i] = rx.peer
-        self._transports[i] = rx.transport
-        self._mids[i] = rx.mid
-        self._until[i] = until
-        self.answers[i] = _NOTHING
-        self._next[ring] = i + 1 if i + 1 < first + self.slots else first
-        return i
-
-    def owns(self, i, rx):
-        """Tell whether slot i is that message's, still: an async handler may outlive its slot."""
+    def _is(self, i, now, peer, transport):
         # no peer is None, which a slot holds that was never used or has been swept
-        return self._mids[i] == rx.mid and self._peers[i] == rx.peer and self._transports[i] is rx.transport
+        return self._peers[i] == peer and self._transports[i] is transport and self._lasts(i, now)
 
-    def note(self, rx, answer):
-        """Note what a request was answered, if its slot is its own, still. Allocates: nothing."""
-        if self.owns(rx.record, rx):
-            self.answers[rx.record] = answer
+    def _lasts(self, i, now):
+        p = self._parameters
+        lifetime = p.non_lifetime_ms if self._cells[self._answers + i] >> 15 else p.exchange_lifetime_ms
+        return (now - self._since[i]) & _TICKS < lifetime
+
+    def _evict(self, i, now):
+        if self._peers[i] is not None and self._lasts(i, now):
+            self._counts[_N_EARLY] += 1
+
+    def find(self, now, rx):
+        """Returns the slot of a response to us, or -1. Allocates: nothing."""
+        i = 0
+        while i < self.slots:
+            if self._cells[_FIRST + i] == rx.table[_MID] and self._is(i, now, rx.peer, rx.transport):
+                return i
+            i += 1
+        return -1
+
+    def owned(self, rx):
+        """Returns the slot of a message that was noted, or -1: an async handler may outlive its slot."""
+        i = rx.record
+        if self._cells[_FIRST + i] == rx.table[_MID] and self._peers[i] == rx.peer:
+            return i if self._transports[i] is rx.transport else -1
+        return -1
+
+    def answer(self, i):
+        """Returns what slot i was answered: 0 nothing, 1 a handler works on it, 2 an empty ACK, or a reply's length."""
+        return self._cells[self._answers + i] & _LENGTH
+
+    def mark(self, rx, answer):
+        """Note what a request was answered, if it has a slot, still. Allocates: nothing."""
+        i = self.owned(rx)
+        if i >= 0:
+            i += self._answers
+            self._cells[i] = self._cells[i] & 0x8000 | answer
 
     def keep(self, rx, out, n):
-        """Keep the first n bytes of a finished reply for repeats of an unsafe request, if its slot is its own, still.
+        """Keep the first n bytes of a finished reply for repeats of an unsafe request, if it has a slot, still.
 
         Returns False when it is too long; the empty ACK is noted then. Allocates: nothing.
         """
-        i = rx.record
-        if self.owns(i, rx):
-            if n > self._reply_bytes:
-                self.answers[i] = _EMPTY_ACK
-                return False
-            copy(self._replies, (i - self.slots) * self._reply_bytes, out.buf, out.start, n)
-            self.answers[i] = n
+        i = self.owned(rx)
+        if i < 0:
+            return True
+        if n > self._reply_bytes:
+            self.mark(rx, _EMPTY_ACK)
+            return False
+        copy(self._replies, (i - self.slots) * self._reply_bytes, out.buf, out.start, n)
+        self.mark(rx, n)
         return True
 
     def replay(self, i, out):
         """Put the kept reply of slot i into out, as it was sent. Allocates: nothing."""
-        n = self.answers[i]
+        n = self.answer(i)
         copy(out.buf, 0, self._replies, (i - self.slots) * self._reply_bytes, n)
         out.start = 0
         out.end = n
@@ -107,7 +168,7 @@ class Duplicates:
         while i:
             i -= 1
             if self._peers[i] is not None:
-                if ticks_diff(self._until[i], now) > 0:
+                if self._lasts(i, now):
                     left = True
                 else:
                     self._peers[i] = None

@@ -12,7 +12,7 @@ from .duplicates import Duplicates
 from .message import Message, Outgoing
 from .port import const, micropython, ticks_add, ticks_diff
 from .transmission import Exchange, Transmission
-from .wire import find_option, option_table, parse_options
+from .wire import encode, find_option, option_table, parse
 
 # Events
 REQUEST = 1  # in rx; answer with reply() and send_reply(), defer() or reject()
@@ -65,9 +65,26 @@ _N_REFUSED = const(12)
 _N_NOT_KEPT = const(13)
 _N_NO_MIDS = const(19)
 
-_HEAD = const(5)
+# What a datagram may be (wire.py)
+_IGNORED = const(0)
+_EMPTY = const(3)
+
+# Cells of a message's table (wire.py)
+_KIND = const(5)
+_SIZE = const(5)
+_MID = const(7)
+_TKL = const(8)
+_END = const(9)
+_ANSWER = const(10)
+
+_HEAD = const(12)
+_SPECIAL = const(256)
+_HEADROOM = const(64)
+_PIGGYBACKED = const(64 << 16 | 0x6000)  # where the payload lies, and the first byte of an ACK
 _ACK_DELAY_MS = const(200)  # an async handler's time to answer piggybacked (RFC 7252 5.2.2)
 _HOUR_MS = const(3600000)
+
+_len = len  # found sooner than a builtin
 
 
 class Endpoint(Transmission):
@@ -80,15 +97,21 @@ class Endpoint(Transmission):
     def __init__(self, duplicates=8, replay_bytes=80, max_options=16, **limits):
         super().__init__(max_options=max_options, **limits)
         self.rx = Message(max_options)
-        self._duplicates = Duplicates(duplicates, replay_bytes, self.counts)
-        self._event = 0
+        self._duplicates = Duplicates(duplicates, replay_bytes, self.counts, self.parameters)
+        self.event = 0  # what poll_event() will return of the datagram taken in last
         self.exchange = None
+        # What each request needs, since to unpack a list costs as much as two attributes, and a function in it a method
+        rx = self.rx
+        out = self._scratch
+        ring = self._duplicates
+        self.hot = [rx, rx.table, self.counts, self.mtu, ring, type(ring).note]
+        self.hot += [out, out.table, out.buf, out.values, out.views]
 
     def add_async_slots(self, n):
         """Make room for n async handlers at a time: a buffer of mtu and an option table each."""
         capacity = self.rx.table[0]
         for _ in range(n):
-            ex = Exchange(Outgoing(self.mtu, option_table(capacity), [None] * (capacity + 1)))
+            ex = Exchange(Outgoing(self.mtu, option_table(capacity), [None] * capacity))
             self.handlers.append(ex)
             self._free(ex)
 
@@ -100,88 +123,68 @@ class Endpoint(Transmission):
 
         data: bytes-like; kept until the next handle_*. Never raises for what is in it. Allocates: nothing.
         """
-        counts = self.counts
-        counts[_N_RECEIVED] += 1
-        n = len(data)
-        if n < 4 or data[0] >> 6 != 1:
-            counts[_N_IGNORED] += 1  # RFC 7252 3: silently
-            return
-        kind = data[0] >> 4 & 3
-        tkl = data[0] & 15
-        code = data[1]
-        mid = data[2] << 8 | data[3]
-        rx = self.rx
-        if peer == rx.peer:
-            peer = rx.peer  # one object a peer, so that what is noted of it costs no more memory
-        else:
-            rx.peer = peer
-        if n > self.mtu:
-            counts[_N_OVERSIZED] += 1
-            rx.truncated = True
-            n = min(n, 65535)  # what a table's cells can hold
-            if data[n - 1] == 0xFF:
-                n -= 1  # it may be the marker of a payload that was cut off
-        else:
-            rx.truncated = False
+        rx, table, counts, mtu, ring, note, _, _, _, _, _ = self.hot
+        found = parse(data, -1, _len(data), table, counts, mtu)
+        if peer is not rx.peer:
+            if peer == rx.peer:
+                peer = rx.peer  # one object a peer, so that what is noted of it costs no more memory
+            else:
+                rx.peer = peer
         rx.data = data
-        rx.end = n
-        rx.kind = kind
-        rx.code = code
-        rx.mid = mid
-        rx.tkl = tkl
         rx.transport = transport
         rx.multicast = multicast
-        if self._probing:
-            self._heard(peer, transport)
-        if code == 0:
-            self._handle_empty(now, n)
-            return
-        if (
-            tkl > 8
-            or 4 + tkl > n
-            or code > 31
-            and not (63 < code < 96 or 127 < code < 192)
-            or parse_options(data, 4 + tkl, n, rx.table) < 0
-        ):
-            counts[_N_MALFORMED] += 1  # a format error or a reserved class
-            self.reject()
-            return
-        if multicast and kind == _CON or code < 32 and kind > _NON:  # RFC 7252 8.1, 4.2
-            counts[_N_MALFORMED] += 1
-            return
-        if code > 31:
-            self._handle_response(now)
-            return
-
-        # A request
-        ring = self._duplicates
-        first = 0 if code == 1 or code == 5 else ring.slots  # GET and FETCH are safe
-        i = ring.find(now, rx, first)
+        if found != _REQUEST or multicast or self._probing:
+            if not self._is_request(now, found):
+                return
+        i = note(ring, now, table, peer, transport)
         if i < 0:
+            if not self._runs_again(-1 - i):
+                return
+        else:
+            rx.record = i
             if self.handlers and self._at_work():
                 return
-            p = self.parameters
-            rx.record = ring.add(now, rx, ticks_add(now, p.non_lifetime_ms if kind else p.exchange_lifetime_ms), first)
-            if self.deadline is None:
-                self.deadline = ticks_add(now, _HOUR_MS)
-        elif not self._runs_again(i):
-            return
-        counts[_N_REQUESTS] += 1
-        self._event = _REQUEST
+        if self.deadline is None:
+            self.deadline = ticks_add(now, _HOUR_MS)
+        self.event = _REQUEST
+
+    def _is_request(self, now, found):
+        """Settle what else a datagram may be, and who was heard of. Returns whether it is a request to be served."""
+        rx = self.rx
+        counts = self.counts
+        if found == _IGNORED:
+            counts[_N_IGNORED] += 1
+            return False
+        if self._probing:
+            self._heard(rx.peer, rx.transport)
+        kind = rx.table[_KIND]
+        if found == _EMPTY:
+            self._handle_empty(now)
+        elif found < _IGNORED or rx.multicast and kind == _CON:  # RFC 7252 4.2, 8.1
+            counts[_N_MALFORMED] += 1
+            self.reject()
+        elif found == _REQUEST:
+            if rx.multicast:
+                rx.table[_ANSWER] |= _SPECIAL
+            return True
+        else:
+            self._handle_response(now)
+        return False
 
     def _runs_again(self, i):
         """Deal with a repeated request, noted in slot i (RFC 7252 4.5). Returns whether it is to be served again."""
         rx = self.rx
         ring = self._duplicates
-        answer = ring.answers[i]
+        answer = ring.answer(i)
         self.counts[_N_DUPLICATES] += 1
-        if rx.kind == _NON or answer == _IN_WORK:
+        if rx.table[_KIND] == _NON or answer == _IN_WORK:
             return False
         if answer == _NOTHING:
             rx.record = i
+            self.counts[_N_REQUESTS] += 1
             return True  # a safe request simply runs again
         if answer == _EMPTY_ACK:
-            self._empty(_ACK, rx.mid, rx.peer, rx.transport)
+            self._acknowledge_rx(rx)
         else:
             ring.replay(i, self._scratch)
             self._send_scratch(rx.peer, rx.transport)
@@ -191,16 +194,21 @@ class Endpoint(Transmission):
         """Tell whether an async handler works on rx already, whose slot was taken; a CON is acknowledged then."""
         rx = self.rx
         ex = self._by_request(rx)
-        if ex is None or ex.message.tkl != rx.tkl:
+        tkl = rx.table[_TKL]
+        if ex is None or ex.message.table[_TKL] != tkl:
             return False
-        i = 4 + rx.tkl
+        i = 4 + tkl
         while i > 4:
             i -= 1
             if ex.message.data[i] != rx.data[i]:
                 return False  # it took longer than EXCHANGE_LIFETIME: this is another request
         self.counts[_N_DUPLICATES] += 1
-        if ex.state != _RUNNING and rx.kind == _CON:
-            self._empty(_ACK, rx.mid, rx.peer, rx.transport)
+        self.counts[_N_REQUESTS] -= 1
+        if ex.state == _RUNNING or rx.table[_KIND] == _NON:
+            self._duplicates.mark(rx, _IN_WORK)
+        else:
+            self._duplicates.mark(rx, _EMPTY_ACK)
+            self._acknowledge_rx(rx)
         return True
 
     def _heard(self, peer, transport):
@@ -213,12 +221,17 @@ class Endpoint(Transmission):
     def reject(self):
         """Refuse rx, also as something we lack the context for: RST to a CON, else silence (RFC 7252 4.2, 4.3, 8.1)."""
         rx = self.rx
-        if rx.kind == _CON and not rx.multicast:
-            self._empty(_RST, rx.mid, rx.peer, rx.transport)
+        table = rx.table
+        if table[_KIND] == _CON and not rx.multicast:
+            self._empty(_RST, table[_MID], rx.peer, rx.transport)
 
-    def _handle_empty(self, now, n):
-        kind = self.rx.kind
-        wrong = n != 4 or self.rx.tkl
+    def _acknowledge_rx(self, rx):
+        self._empty(_ACK, rx.table[_MID], rx.peer, rx.transport)
+
+    def _handle_empty(self, now):
+        table = self.rx.table
+        kind = table[_KIND]
+        wrong = table[_END] != 4 or table[_TKL]
         if wrong or kind < _ACK:
             if wrong or kind == _NON:
                 self.counts[_N_MALFORMED] += 1
@@ -251,7 +264,8 @@ class Endpoint(Transmission):
 
     def _handle_response(self, now):
         rx = self.rx
-        kind = rx.kind
+        table = rx.table
+        kind = table[_KIND]
         counts = self.counts
         if kind == _RST:
             counts[_N_MALFORMED] += 1
@@ -261,26 +275,25 @@ class Endpoint(Transmission):
             ex = self._by_mid(rx) if kind == _ACK else None
             if ex is not None and ex.state == _ANSWERING:
                 self._free(ex)  # RFC 7252 5.2.2: whatever else is in it, it acknowledges
-            elif kind == _CON and self._duplicates.find(now, rx, 0) >= 0:
+            elif kind == _CON and self._duplicates.find(now, rx) >= 0:
                 counts[_N_DUPLICATES] += 1
-                self._empty(_ACK, rx.mid, rx.peer, rx.transport)  # our ACK was lost
+                self._acknowledge_rx(rx)  # our ACK was lost
             else:
                 counts[_N_UNEXPECTED] += 1
                 self.reject()
             return
-        table = rx.table
         if (table[3] or find_option(table, 11, _HEAD) or find_option(table, 15, _HEAD)) and not self._known():
             counts[_N_MALFORMED] += 1  # RFC 7252 5.4.1: an unrecognized critical option rejects the response
             self.reject()
             self._answer(ex)  # asked again, it would only come again
-            self._event = _REFUSED
+            self.event = _REFUSED
             return
         if ex.state == _SENT:
             self._note_rtt(now, ex)
         if kind == _CON:
-            self._duplicates.add(now, rx, ticks_add(now, self.parameters.exchange_lifetime_ms), 0)
+            self._duplicates.note(now, table, rx.peer, rx.transport)
             self._arm(ticks_add(now, _HOUR_MS))
-            self._empty(_ACK, rx.mid, rx.peer, rx.transport)
+            self._acknowledge_rx(rx)
         counts[_N_RESPONSES] += 1
         self._answer(ex)
 
@@ -303,7 +316,7 @@ class Endpoint(Transmission):
         self._return_out(ex)
         ex.state = _ENDED
         self.exchange = ex
-        self._event = _RESPONSE
+        self.event = _RESPONSE
 
     def handle_timeout(self, now):
         """Do what is due: retransmit, give up, acknowledge for slow handlers, forget what has expired.
@@ -326,13 +339,13 @@ class Endpoint(Transmission):
         ex.state = _ACKED
         ex.out.empty(_ACK, ex.mid)
         self._set_due(ex)
-        self._duplicates.note(ex.message, _EMPTY_ACK)
+        self._duplicates.mark(ex.message, _EMPTY_ACK)
 
     def poll_event(self):
         """Returns the next event, or 0. Allocates: nothing."""
-        event = self._event
+        event = self.event
         if event:
-            self._event = 0
+            self.event = 0
         elif self.ended:
             self.ended -= 1
             ex = self.exchange = self._next_ended()
@@ -347,7 +360,7 @@ class Endpoint(Transmission):
         """Begin the response to rx. Returns its Outgoing. Allocates: nothing."""
         rx = self.rx
         out = self._scratch
-        out.reset(code, rx.data, 4, rx.tkl)
+        out.reset(code, rx.data, 4, rx.table[_TKL])
         return out
 
     @micropython.native
@@ -358,16 +371,33 @@ class Endpoint(Transmission):
         slot can be spared: the last one is for requests of ours, or two peers that acknowledge nothing would keep us
         from sending any. Raises ValueError when the response does not fit mtu. Allocates: nothing.
         """
-        rx = self.rx
-        out = self._scratch
+        rx, table, _, _, _, _, out, options, buf, values, views = self.hot
+        code = out.code
+        if table[_ANSWER] < 256 and 63 < code < 96 and self.ready is None:  # a success to a CON of a safe method
+            start = encode(buf, options, values, table, rx.data, _PIGGYBACKED | code)
+            if start >= 0:
+                end = _HEADROOM + options[_SIZE]
+                view = views.get(start << 16 | end)
+                if view is None:
+                    out.start = start
+                    out.end = end
+                    view = out.view()
+                self._ready_view = view
+                self._ready_peer = rx.peer
+                self.ready = rx.transport
+                return
+        self._reply_with_care(now, rx, out)
+
+    def _reply_with_care(self, now, rx, out):
+        out.token(rx.data, 4, rx.table[_TKL])
         if self._finish(now, rx, out):
             ex = self._swap(rx)
             if ex is not None:
                 self._send_separate(now, ex)
-                self._empty(_ACK, rx.mid, rx.peer, rx.transport)
+                self._acknowledge_rx(rx)
                 return
             self.counts[_N_NOT_KEPT] += 1
-            self._duplicates.keep(rx, out, 4 + rx.tkl)  # a repeat gets the code at least
+            self._duplicates.keep(rx, out, 4 + rx.table[_TKL])  # a repeat gets the code at least
         if not out.end:
             return
         if rx.multicast and self.parameters.leisure_ms:
@@ -377,12 +407,7 @@ class Endpoint(Transmission):
             else:
                 self.counts[_N_REFUSED] += 1  # a group's request need not be answered (RFC 7252 8.2)
             return
-        if self._ready is not None:
-            self._send_scratch(rx.peer, rx.transport)
-            return
-        self.due += 1
-        self._ready = rx.transport
-        self._ready_peer = rx.peer
+        self._send_scratch(rx.peer, rx.transport)
 
     def _swap(self, rx):
         """Make the finished scratch the buffer of an exchange, and the exchange's one the scratch.
@@ -396,6 +421,10 @@ class Endpoint(Transmission):
         out = ex.out
         ex.out = self._scratch
         self._scratch = out
+        hot = self.hot
+        hot[6] = out  # the table and the values are shared
+        hot[8] = out.buf
+        hot[10] = out.views
         self._own(ex, rx.peer, rx.transport)
         return ex
 
@@ -415,7 +444,8 @@ class Endpoint(Transmission):
         code = out.code
         if not (63 < code < 96 or 127 < code < 192):
             raise ValueError("no response code: %d" % code)
-        if rx.kind == _NON:
+        table = rx.table
+        if table[_KIND] == _NON:
             if rx.multicast and code > 95:
                 out.end = 0
                 return False
@@ -426,20 +456,22 @@ class Endpoint(Transmission):
             else:
                 out.finish(_NON, mid)
             return False
-        out.finish(_ACK, rx.mid)
+        out.finish(_ACK, table[_MID])
         ring = self._duplicates
         if rx.record >= ring.slots:
             return not ring.keep(rx, out, out.end - out.start)
         if out is not self._scratch:
-            ring.note(rx, _NOTHING)  # an async handler works on it no longer
+            ring.mark(rx, _NOTHING)  # an async handler works on it no longer
         return False
 
     def take_rx(self):
         """Give rx away, to whoever needs it for longer than its event. Allocates: another Message."""
         rx = self.rx
         if not isinstance(rx.data, bytes):  # somebody's buffer, which will be written again
-            rx.data = bytes(memoryview(rx.data)[: rx.end])
-        self.rx = Message(rx.table[0])
+            rx.data = bytes(memoryview(rx.data)[: rx.table[_END]])
+        hot = self.hot
+        self.rx = hot[0] = Message(rx.table[0])
+        hot[1] = self.rx.table
         self.rx.peer = rx.peer
         return rx
 
@@ -454,10 +486,11 @@ class Endpoint(Transmission):
         self._idle_handler = ex.next
         rx = ex.message = self.take_rx()
         self._own(ex, rx.peer, rx.transport)
-        ex.mid = rx.mid
-        ex.out.reset(code, rx.data, 4, rx.tkl)
-        self._duplicates.note(rx, _IN_WORK)
-        if rx.kind == _CON:
+        table = rx.table
+        ex.mid = table[_MID]
+        ex.out.reset(code, rx.data, 4, table[_TKL])
+        self._duplicates.mark(rx, _IN_WORK)
+        if table[_KIND] == _CON:
             ex.state = _RUNNING
             ex.deadline = ticks_add(now, _ACK_DELAY_MS)
             self._watch(now, ex)
@@ -472,11 +505,11 @@ class Endpoint(Transmission):
         Raises ValueError when the response does not fit mtu: then write a shorter one and call again.
         """
         rx = ex.message
-        if ex.state == _ACKED and rx.kind == _CON:
-            ex.out.finish(_ACK, rx.mid)
+        if ex.state == _ACKED and rx.table[_KIND] == _CON:
+            ex.out.finish(_ACK, ex.mid)
             self._send_separate(now, ex)
         elif self._finish(now, rx, ex.out):
-            self._empty(_ACK, rx.mid, rx.peer, rx.transport)
+            self._acknowledge_rx(rx)
             self._send_separate(now, ex)
         elif not ex.out.end:
             self._free(ex)

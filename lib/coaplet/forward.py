@@ -2,6 +2,8 @@
 #
 # For a gateway; an endpoint does not need it.
 
+from .wire import HEAD
+
 
 def is_critical(number):
     """Tell whether an option must be understood (RFC 7252 5.4.1)."""
@@ -27,7 +29,7 @@ def cache_key(request, interpreted=(4,)):
     """
     table = request.table
     key = b""
-    for k in range(5, 5 + 3 * table[1], 3):
+    for k in range(HEAD, HEAD + 3 * table[1], 3):
         if is_cache_key(table[k]) and table[k] not in interpreted:
             n = table[k + 2]
             key += bytes((table[k] >> 8, table[k] & 0xFF, n >> 8, n & 0xFF))

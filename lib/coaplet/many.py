@@ -19,6 +19,11 @@ _TIMED_OUT = const(9)
 _WAS_RESET = const(10)
 _PROBING = const(13)
 
+# Cells of a message's table (wire.py)
+_CODE = const(6)
+_MID = const(7)
+_TKL = const(8)
+
 _HOUR_MS = const(3600000)
 _HALF = const(0x7FFF)
 
@@ -26,22 +31,29 @@ _HALF = const(0x7FFF)
 class ManyDuplicates(Duplicates):
     """Duplicates whose slots are found by a dict."""
 
-    def __init__(self, slots, reply_bytes, counts):
-        super().__init__(slots, reply_bytes, counts)
+    def __init__(self, slots, reply_bytes, counts, parameters):
+        super().__init__(slots, reply_bytes, counts, parameters)
+        self._cells[3] = 0  # are searched
         self._index = {}
         self._keys = [None] * (2 * slots)
         self._swept = None
 
-    def find(self, now, rx, first):
-        i = self._index.get((rx.peer, rx.mid, rx.transport, first), -1)
-        return i if i >= 0 and ticks_diff(self._until[i], now) > 0 else -1
-
-    def add(self, now, rx, until, first):
-        i = super().add(now, rx, until, first)
+    def note(self, now, table, peer, transport):
+        code = table[_CODE]
+        ring = 1 if code == 1 or code == 5 or code > 31 else 2
+        key = (peer, table[_MID], transport, ring)
+        i = self._index.get(key, -1)
+        if i >= 0 and self._lasts(i, now):
+            return -1 - i
+        i = super().note(now, table, peer, transport)
         self._forget(i)
-        key = self._keys[i] = (rx.peer, rx.mid, rx.transport, first)
+        self._keys[i] = key
         self._index[key] = i
         return i
+
+    def find(self, now, rx):
+        i = self._index.get((rx.peer, rx.table[_MID], rx.transport, 1), -1)
+        return i if i >= 0 and self._lasts(i, now) else -1
 
     def _forget(self, i):
         key = self._keys[i]
@@ -81,7 +93,9 @@ class ManyEndpoint(Endpoint):
         self._shared = False
         self._held = None  # when a caller that waits for a Message ID may try again
         super().__init__(duplicates=1, replay_bytes=replay_bytes, exchanges=exchanges, **limits)
-        self._duplicates = ManyDuplicates(duplicates, replay_bytes, self.counts)
+        ring = self._duplicates = ManyDuplicates(duplicates, replay_bytes, self.counts, self.parameters)
+        self.hot[4] = ring
+        self.hot[5] = ManyDuplicates.note
 
     def handle_timeout(self, now):
         super().handle_timeout(now)
@@ -170,18 +184,18 @@ class ManyEndpoint(Endpoint):
         return mid
 
     def _by_mid(self, rx):
-        ex = self._by_mids.get((rx.peer, rx.mid, rx.transport))
+        ex = self._by_mids.get((rx.peer, rx.table[_MID], rx.transport))
         return ex if ex is not None and 1 < ex.state < 6 else None
 
     def _by_request(self, rx):
         for ex in self._owned.get((rx.peer, rx.transport), ()):
             # what became of a request of ours has no mid where it is an error
-            if ex.state < _TIMED_OUT and ex.message is not None and ex.message.mid == rx.mid:
+            if ex.state < _TIMED_OUT and ex.message is not None and ex.message.table[_MID] == rx.table[_MID]:
                 return ex
         return None
 
     def _by_token(self, rx):
-        ex = self._by_tokens.get((rx.peer, bytes(rx.data[4 : 4 + rx.tkl]), rx.transport))
+        ex = self._by_tokens.get((rx.peer, bytes(rx.data[4 : 4 + rx.table[_TKL]]), rx.transport))
         return ex if ex is not None and self._asked(ex, rx) else None
 
     def _watch(self, now, ex):

@@ -10,16 +10,30 @@
 import json as _json
 
 from .codes import CoapError
-from .port import const, micropython
+from .port import const, micropython, ptr8, ptr16
 from .wire import TAKES_STR, copy, copy_ascii, encode, find_option, move_up, option_table
 
 _HEADROOM = const(64)
-_HEAD = const(5)
+_HEAD = const(12)
 _VIEWS = const(32)  # memoryviews an Outgoing keeps: a slice costs 32 bytes, a kept one nothing
 
 
+# Cells of a table (wire.py)
+_COUNT = const(1)
+_PAYLOAD = const(2)
+_LOOK = const(3)
+_KIND = const(5)
+_SIZE = const(5)
+_CODE = const(6)
+_MID = const(7)
+_TKL = const(8)
+_END = const(9)
+_CAPACITY = const(10)
+_TOKEN = const(11)
+
 _CONSTANTS = (bytes, str)  # a tuple written where it is used would be made each time
-_STR = str  # found sooner than a builtin
+_len = len  # found sooner than a builtin
+_STR = str
 
 
 class Message:
@@ -35,28 +49,35 @@ class Message:
 
     def __init__(self, capacity):
         self.data = b""
-        self.end = 0
-        self.code = 0
-        self.kind = 0  # 0 CON, 1 NON, 2 ACK, 3 RST (RFC 7252 3)
-        self.mid = 0
-        self.tkl = 0
         self.peer = None
         self.transport = None
         self.multicast = False
-        self.truncated = False  # the datagram was larger than mtu: the payload is not whole
         self.record = 0  # the endpoint's: where its duplicates are noted
         self.table = option_table(capacity)
 
     # These are no properties: MicroPython looks through a class that has one for each attribute that is stored in an
-    # instance, and a datagram stores ten: some 14 % of a request's time on the unix port.
+    # instance, and a datagram stores some: 14 % of a request's time on the unix port.
     def __getattr__(self, name):
-        """What is computed when it is read: see the class."""
+        """What is computed when it is read: see the class; and mid, tkl, kind (0 CON, 1 NON, 2 ACK, 3 RST), the offset
+        `end`, and truncated: the datagram was larger than mtu, the payload is not whole.
+        """
+        table = self.table
+        if name == "code" or name == "method":
+            return table[_CODE]
         if name == "payload":
-            return bytes(self.data[self.table[2] : self.end])
-        if name == "method":
-            return self.code
+            return bytes(self.data[table[_PAYLOAD] : table[_END]])
         if name == "payload_size":
-            return self.end - self.table[2]
+            return table[_END] - table[_PAYLOAD]
+        if name == "kind":
+            return table[_KIND]
+        if name == "mid":
+            return table[_MID]
+        if name == "tkl":
+            return table[_TKL]
+        if name == "end":
+            return table[_END]
+        if name == "truncated":
+            return table[_LOOK] & 4 != 0
         if name == "content_format":
             return self.uint(12, None, 2)
         if name == "max_age":
@@ -74,8 +95,8 @@ class Message:
 
         Raises ValueError when buf is too short. Allocates: nothing.
         """
-        start = self.table[2]
-        n = self.end - start
+        start = self.table[_PAYLOAD]
+        n = self.table[_END] - start
         if isinstance(buf, _CONSTANTS) or pos < 0 or pos + n > len(buf):
             raise ValueError("the payload has %d bytes: too many for the buffer" % n)
         copy(buf, pos, self.data, start, n)
@@ -146,18 +167,18 @@ class Outgoing:
     """A message to be sent: its buffer, and the options that wait to be written into it.
 
     mtu: the largest datagram in bytes, of which the payload gets at most mtu - 64; table, values: from option_table()
-    and a list one longer, which Outgoings may share as long as one is finished before the next is begun.
+    and a list as long, which Outgoings may share as long as one is finished before the next is begun.
     """
 
     def __init__(self, mtu, table, values):
         if not 95 < mtu < 65536:
             raise ValueError("mtu lies between 96 and 65535 bytes")
         self.buf = bytearray(mtu)
-        self._views = {}
-        self._table = table
-        self._values = values
-        self._size = 0
-        self._tkl = 0
+        table[_CAPACITY] = mtu
+        self.views = {}  # memoryviews by start << 16 | end
+        self.table = table
+        self.values = values
+        self._token = b""
         self.next = None  # the endpoint's, of those that are free
         self.code = 0
         self.start = 0
@@ -166,19 +187,23 @@ class Outgoing:
     @micropython.native
     def reset(self, code, token, offset, tkl):
         """Begin a message. token: the buffer that holds tkl bytes of token at offset until finish()."""
-        self.code = code
-        self._size = 0
-        self._tkl = tkl
-        self._values[0] = token
-        table = self._table
-        table[1] = 0
-        table[4] = offset
+        self.clear(code)
+        self.token(token, offset, tkl)
+
+    @micropython.native
+    def token(self, token, offset, tkl):
+        """Say which token it will have: see reset()."""
+        self._token = token
+        table = self.table
+        table[_TKL] = tkl
+        table[_TOKEN] = offset
 
     def clear(self, code):
         """Begin anew with another code: no options, no payload. The token stays."""
         self.code = code
-        self._size = 0
-        self._table[1] = 0
+        table = self.table
+        table[_COUNT] = 0
+        table[_SIZE] = 0
 
     def option(self, number, value):
         """Add an option, in any order; equal numbers stay in the order they came in.
@@ -207,8 +232,8 @@ class Outgoing:
     @micropython.native
     def add(self, number, value, offset, n):
         """Add the option value[offset:offset + n]; offset 0xFFFF: the integer `value` in n bytes. Allocates nothing."""
-        table = self._table
-        values = self._values
+        table = self.table
+        values = self.values
         i = table[1]
         if i == table[0]:
             raise ValueError("a message takes at most %d options" % i)
@@ -218,13 +243,13 @@ class Outgoing:
             table[k] = table[k - 3]
             table[k + 1] = table[k - 2]
             table[k + 2] = table[k - 1]
-            values[i + 1] = values[i]
+            values[i] = values[i - 1]
             k -= 3
             i -= 1
         table[k] = number
         table[k + 1] = offset
         table[k + 2] = n
-        values[i + 1] = value
+        values[i] = value
 
     @micropython.native
     def write(self, data):
@@ -232,34 +257,51 @@ class Outgoing:
 
         Returns the number of bytes. Allocates: nothing, or the encoded bytes of a str that is not ASCII.
         """
-        n = len(data)
+        n = _len(data)
         buf = self.buf
-        pos = _HEADROOM + self._size
+        table = self.table
+        size = table[_SIZE]
+        pos = _HEADROOM + size
         if isinstance(data, _STR):
-            if TAKES_STR and pos + n <= len(buf) and copy_ascii(buf, pos, data, n) == n:
-                self._size += n
+            if TAKES_STR and pos + n <= _len(buf) and copy_ascii(buf, pos, data, n) == n:
+                table[_SIZE] = size + n
                 return n
             data = data.encode()
-            n = len(data)
-        if pos + n > len(buf):
-            raise ValueError("a payload of %d bytes does not fit mtu=%d" % (self._size + n, len(buf)))
+            n = _len(data)
+        if pos + n > _len(buf):
+            raise ValueError("a payload of %d bytes does not fit mtu=%d" % (size + n, _len(buf)))
         copy(buf, pos, data, 0, n)
-        self._size += n
+        table[_SIZE] = size + n
         return n
 
     def payload(self, data, ct=None):
         """Set the payload. data: str or bytes-like; ct: its Content-Format, if any. Allocates: as write()."""
-        self._size = 0
+        self.table[_SIZE] = 0
         self.write(data)
         if ct is not None:
             self._format(ct)
 
-    @micropython.native
+    @micropython.viper
     def text(self, text):
         """Set the payload to text/plain; charset=utf-8 (Content-Format 0). Allocates: as write()."""
-        self._size = 0
-        self.write(text)
-        self._format(0)
+        cells = ptr16(self.table)
+        n = int(_len(text))
+        if TAKES_STR and int(cells[_COUNT]) == 0 and int(cells[0]) > 0 and n + _HEADROOM <= int(cells[_CAPACITY]):
+            # as it mostly is: ASCII that fits, no options so far
+            buf = ptr8(self.buf)
+            src = ptr8(text)
+            i = 0
+            while i < n and int(src[i]) < 128:
+                buf[_HEADROOM + i] = src[i]
+                i += 1
+            if i == n:
+                cells[_SIZE] = n
+                cells[_COUNT] = 1
+                cells[_HEAD] = 12
+                cells[_HEAD + 1] = 0xFFFF
+                cells[_HEAD + 2] = 0
+                return
+        self.payload(text, 0)
 
     def json(self, obj):
         """Set the payload to obj as JSON (Content-Format 50). Allocates the JSON text."""
@@ -267,31 +309,30 @@ class Outgoing:
 
     def format(self):
         """The Content-Format that was set as a number, or None."""
-        k = find_option(self._table, 12, _HEAD)
-        return self._values[(k - _HEAD) // 3 + 1] if k and self._table[k + 1] == 0xFFFF else None
+        table = self.table
+        k = find_option(table, 12, _HEAD)
+        if not k or table[k + 1] != 0xFFFF:
+            return None
+        return self.values[(k - _HEAD) // 3] if table[k + 2] else 0  # text() leaves the value out
 
     def has(self, number):
         """Tell whether an option was added."""
-        return find_option(self._table, number, _HEAD) != 0
+        return find_option(self.table, number, _HEAD) != 0
 
     @micropython.native
     def _format(self, ct):
         if not 0 <= ct < 65536:
             raise ValueError("a Content-Format lies between 0 and 65535")
         n = 0 if ct == 0 else 1 if ct < 256 else 2
-        table = self._table
+        table = self.table
         k = _HEAD
-        if not table[1]:  # the only option, as it mostly is
-            table[1] = 1
-            table[k] = 12
-        else:
-            k = find_option(table, 12, k)  # a second text() or json() replaces the first one's
-            if not k:
-                self.add(12, ct, 0xFFFF, n)
-                return
+        k = find_option(table, 12, k)  # a second text() or json() replaces the first one's
+        if not k:
+            self.add(12, ct, 0xFFFF, n)
+            return
         table[k + 1] = 0xFFFF
         table[k + 2] = n
-        self._values[(k - _HEAD) // 3 + 1] = ct
+        self.values[(k - _HEAD) // 3] = ct
 
     @micropython.native
     def finish(self, kind, mid):
@@ -300,24 +341,21 @@ class Outgoing:
         kind: CON, NON or ACK. Returns its length in bytes. Raises ValueError when it is larger than mtu, or the code
         is none. Allocates: nothing.
         """
-        table = self._table
+        table = self.table
         buf = self.buf
-        if not 0 < self.code < 256:
-            raise ValueError("no code: %d" % self.code)
-        table[2] = (0x40 | kind << 4 | self._tkl) << 8 | self.code
-        table[3] = mid
-        pos = _HEADROOM
-        size = self._size
-        if size:
-            pos -= 1
-            buf[pos] = 0xFF
-        start = encode(buf, pos, table, self._values)
+        code = self.code
+        if not 0 < code < 256:
+            raise ValueError("no code: %d" % code)
+        table[_MID] = mid
+        size = table[_SIZE]
+        code |= 0x4000 | kind << 12
+        start = encode(buf, table, self.values, table, self._token, _HEADROOM << 16 | code)
         end = _HEADROOM + size
         if start < 0 and end < len(buf):  # rare: the options need more than the headroom, and the payload makes way
             distance = len(buf) - end
             if size:
-                move_up(buf, pos, size + 1, distance)
-            start = encode(buf, pos + distance, table, self._values)
+                move_up(buf, _HEADROOM, size, distance)
+            start = encode(buf, table, self.values, table, self._token, (_HEADROOM + distance) << 16 | code)
             end += distance
         if start < 0:
             raise ValueError("the message does not fit mtu=%d" % len(buf))
@@ -335,13 +373,14 @@ class Outgoing:
         self.start = 0
         self.end = 4
 
-    @micropython.native
     def view(self):
         """The finished message as a memoryview. Allocates: 48 bytes where its place is new, else nothing."""
-        key = self.start << 16 | self.end
-        view = self._views.get(key)
+        start = self.start
+        end = self.end
+        key = start << 16 | end
+        view = self.views.get(key)
         if view is None:
-            if len(self._views) == _VIEWS:
-                self._views.clear()
-            view = self._views[key] = memoryview(self.buf)[self.start : self.end]
+            if len(self.views) == _VIEWS:
+                self.views.clear()
+            view = self.views[key] = memoryview(self.buf)[start:end]
         return view

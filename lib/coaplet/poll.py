@@ -2,8 +2,10 @@
 
 import select
 
-from .driver import Driver
-from .port import MICROPYTHON, micropython
+from .driver import Driver, follow, receive
+from .port import MICROPYTHON, const, micropython, ticks_diff
+
+_HOUR_MS = const(3600000)
 
 
 class Loop(Driver):
@@ -21,6 +23,7 @@ class Loop(Driver):
     def __init__(self, *listen, **kwargs):
         super().__init__(*listen, **kwargs)
         self._busy = False
+        self._lost = False  # some transport could not be reopened
 
     def check_running(self):
         super().check_running()
@@ -57,10 +60,13 @@ class Loop(Driver):
             ms = -1
             if endpoint.deadline is not None:
                 now = self.now()
-                ms = endpoint.poll_timeout(now)
-                if ms == 0:
+                ms = ticks_diff(endpoint.deadline, now)
+                if ms <= 0:
                     endpoint.handle_timeout(now)
-                    self._follow(now)  # which may be what the caller waits for
+                    follow(self, now)  # which may be what the caller waits for
+                    ms = 0
+                elif ms > _HOUR_MS:
+                    ms = _HOUR_MS
             if timeout_ms >= 0 and (ms < 0 or timeout_ms < ms):
                 ms = timeout_ms
             found = self._wait(ms)
@@ -86,31 +92,37 @@ class Loop(Driver):
             coroutine.close()  # an interrupted one frees its slot
 
     def _start_reader(self, transport):
-        self._poller.register(transport.pollable, select.POLLIN)
+        if transport.pollable is None:
+            self._lost = True
+        else:
+            self._poller.register(transport.pollable, select.POLLIN)
 
     @micropython.native
     def _wait(self, ms):
         found = False
-        for transport in self._transports:
-            if transport.pollable is None:  # it could not be reopened, and is asked again at least each second
-                if ms < 0 or ms > 1000:
-                    ms = 1000
-                self._receive(transport)
-                if transport.pollable is not None:
-                    self._start_reader(transport)
+        if self._lost:
+            ms = self._reopen(ms)
         # MicroPython's ipoll gives the object and allocates nothing, CPython's poll the file's number
         for ready in self._poller.ipoll(ms) if MICROPYTHON else self._poller.poll(ms):
             for transport in self._transports:
                 pollable = transport.pollable
                 if ready[0] is pollable or not MICROPYTHON and pollable and ready[0] == pollable.fileno():
-                    self._receive(transport)
+                    receive(self, transport)
                     found = True
                     if transport.pollable is not pollable:  # it was reopened
                         self._poller.unregister(ready[0])
-                        if transport.pollable is not None:
-                            self._start_reader(transport)
+                        self._start_reader(transport)
                     break
         return found
+
+    def _reopen(self, ms):
+        """Ask again for what could not be reopened. Returns for how many of ms to wait: a second at most."""
+        self._lost = False
+        for transport in self._transports:
+            if transport.pollable is None:
+                self._receive(transport)
+                self._start_reader(transport)
+        return 1000 if self._lost and (ms < 0 or ms > 1000) else ms
 
     # For client.Remote
 

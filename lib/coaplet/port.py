@@ -77,6 +77,9 @@ def ptr16(buf):
     return buf
 
 
+ptr32 = ptr16  # buf is an array("i") or, of counters.py, one whose cells have 32 bits on MicroPython
+
+
 async def _coroutine():
     pass
 

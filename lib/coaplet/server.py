@@ -1,14 +1,28 @@
 # Resources and what is done with a request before and after its handler (RFC 7252 5.1-5.5, 5.8, 5.9).
 #
-# A request finds its resource by a hash of its path, made while the options were parsed, and by comparing the bytes.
+# A request finds its resource by a hash of its path and method, made while it was parsed, and by comparing the bytes.
 # Handlers are called with (request, response) while the endpoint's event is handled: request is the endpoint's rx,
 # response the scratch. Async ones run in a task of their own on an async slot. Nothing here does I/O.
 
-from .codes import CoapError
-from .port import const, is_async, micropython, print_line
-from .wire import path_hash, path_key, path_matches
+from array import array
 
-_HEAD = const(5)
+from .codes import CoapError
+from .endpoint import Endpoint
+from .port import const, is_async, micropython, print_line
+from .wire import find_path, path_hash, path_key
+
+_HEAD = const(12)
+
+# Cells of a message's table (wire.py)
+_COUNT = const(1)
+_PAYLOAD = const(2)
+_LOOK = const(3)
+_HASH = const(4)
+_KIND = const(5)
+_SIZE = const(5)
+_CODE = const(6)
+_ANSWER = const(10)
+
 _RETRY_S = const(5)  # Max-Age of a 5.03 (RFC 7252 5.9.3.4): an async slot is soon free
 _METHODS = "GET POST PUT DELETE FETCH PATCH IPATCH"  # from code 1 on
 _DEFAULT = b"\0\x45\x44\x44\x42\x45\x44\x44"  # the code of a success by method (RFC 7252 5.8): 2.05, 2.04, 2.04, 2.02
@@ -24,6 +38,8 @@ _TOO_LARGE = const(141)
 _INTERNAL = const(160)
 _UNAVAILABLE = const(163)
 _NO_PROXYING = const(165)
+
+_send_reply = Endpoint.send_reply  # a function is called sooner than a method
 
 
 class Resource:
@@ -48,7 +64,6 @@ class Resource:
         self.etag = etag
         self.below = path == "*" or path.endswith("/*")
         self.key = path_key(path[:-1].rstrip("/") if self.below else path)
-        self.length = len(self.key)
 
 
 class Server:
@@ -63,10 +78,9 @@ class Server:
         self._driver = driver
         self._async_slots = async_slots
         self.resources = []  # in order of their paths
-        self._by_hash = {}
-        self._below = ()  # those that end in /*
         self.on_error = print_error
         self._tag = None  # the ETag for the response to the request at hand
+        self._index()
         try:
             from .linkformat import well_known
 
@@ -96,33 +110,49 @@ class Server:
         return False
 
     def _index(self):
-        """Enter each resource under its path's hash, or where that is taken, 65536 higher."""
-        self._by_hash.clear()
+        """Lay out the routes of wire.find_path(): each resource's with every method's hash, and with that of none."""
+        routes = []  # (hash, number of the resource)
+        below = []  # (what sorts the longest first, number of the resource)
+        for i, resource in enumerate(self.resources):
+            n = len(resource.key)
+            if resource.below:
+                below.append((-n, i))
+            else:
+                path = path_hash(resource.key, n)
+                for code in range(8):
+                    if not code or resource.mask >> code & 1:
+                        routes.append((path ^ code << 11, i))
+        routes.sort()
+        below.sort()
+        keys = b"".join([resource.key for resource in self.resources])
+        handlers = []
+        self._routed = [self.resources[i] for _, i in routes]
+        for resource in self._routed:
+            handlers.append(None if resource.is_async or resource.etag is not None else resource.handler)
+        self._below = self._lay_out(below)
+        self._above = [self.resources[i] for _, i in below]
+        self._hot = (self._endpoint, self._lay_out(routes), keys, handlers)
+
+    def _lay_out(self, routes):
+        places = []
+        at = 0
         for resource in self.resources:
-            at = path_hash(resource.key, resource.length)
-            while at in self._by_hash:
-                at += 65536
-            if not resource.below:
-                self._by_hash[at] = resource
-        self._below = tuple([resource for resource in self.resources if resource.below])
+            places.append(at)
+            at += len(resource.key)
+        cells = [len(routes)]
+        for path, i in routes:
+            cells += (path, places[i], len(self.resources[i].key))
+        return array("i", cells)
 
     def _find(self, rx):
-        """Find the resource of rx among those whose paths share a hash, then among those for all paths below one."""
-        at = rx.table[4]
-        resource = self._by_hash.get(at)
-        while resource is not None:
-            n = resource.length
-            if path_matches(rx.data, rx.table, resource.key, n) == n:
-                return resource
-            at += 65536
-            resource = self._by_hash.get(at)
-        longest = -1
-        for below in self._below:
-            n = below.length
-            if n > longest and path_matches(rx.data, rx.table, below.key, n) > n:
-                resource = below
-                longest = n
-        return resource
+        """Find the resource of rx, whatever the method, or the one with the longest path above it."""
+        table = rx.table
+        _, routes, keys, _ = self._hot
+        i = find_path(rx.data, table, table[_HASH] ^ table[_CODE] << 11, routes, keys)
+        if i >= 0:
+            return self._routed[i]
+        i = find_path(rx.data, table, -1, self._below, keys)
+        return self._above[i] if i >= 0 else None
 
     def _make_async_slots(self):
         self._endpoint.add_async_slots(self._async_slots)
@@ -131,19 +161,35 @@ class Server:
     @micropython.native
     def handle(self, now):
         """Answer the request in the endpoint's rx. Never raises. Allocates: nothing of its own for a plain handler."""
-        endpoint = self._endpoint
-        rx = endpoint.rx
-        code = rx.code
+        endpoint, routes, keys, handlers = self._hot
+        rx, table, _, _, _, _, response, options, _, _, _ = endpoint.hot
+        if not table[_LOOK]:
+            i = find_path(rx.data, table, table[_HASH], routes, keys)
+            handler = handlers[i] if i >= 0 else None
+            if handler is not None:
+                response.code = table[_ANSWER] & 255
+                options[_COUNT] = 0
+                options[_SIZE] = 0
+                try:
+                    result = handler(rx, response)
+                    if result is None or not self._late(self._routed[i], result):
+                        _send_reply(endpoint, now)
+                        return
+                except Exception as error:
+                    self._fail(self._routed[i], response, error)
+                    endpoint.send_reply(now)
+                    return
+        self._handle(now, endpoint, rx)
+
+    def _handle(self, now, endpoint, rx):
+        """Answer any request: for a path below a resource's, with options to be looked at, for an async handler."""
         table = rx.table
-        if code == 1 or code == 4:
-            rx.end = table[2]  # RFC 7252 5.5: a payload that the method does not have is ignored
-        resource = self._by_hash.get(table[4])
-        if resource is None or path_matches(rx.data, table, resource.key, resource.length) != resource.length:
-            resource = self._find(rx)
+        code = table[_CODE]
+        resource = self._find(rx)
         response = endpoint.reply(_DEFAULT[code & 7])
         try:
-            if table[3] and self._refuses(rx, resource, response):
-                if rx.kind == _NON and response.code == _BAD_OPTION:
+            if table[_LOOK] & 3 and self._refuses(rx, resource, response):
+                if table[_KIND] == _NON and response.code == _BAD_OPTION:
                     endpoint.reject()  # RFC 7252 5.4.1
                     return
             elif code > 7:
@@ -152,16 +198,15 @@ class Server:
                 response.code = _NOT_FOUND
             elif not resource.mask >> code & 1:
                 response.code = _METHOD_NOT_ALLOWED
-            elif rx.truncated:  # RFC 7252 4.6, 5.9.2.9
+            elif table[_LOOK] & 4:  # the payload is not whole (RFC 7252 4.6, 5.9.2.9)
                 response.code = _TOO_LARGE
-                response.option(60, max(0, endpoint.mtu - table[2]))
+                response.option(60, max(0, endpoint.mtu - table[_PAYLOAD]))
             elif resource.etag is None or self._wanted(resource, rx, response):
                 tag = None if resource.etag is None else self._tag
                 if not resource.is_async:
                     result = resource.handler(rx, response)
                     if result is None or not self._late(resource, result):
-                        if table[3] or tag is not None:
-                            _finish(rx, response, tag)
+                        _finish(rx, response, tag)
                         endpoint.send_reply(now)
                         return
                 if self._defer(now, resource, code, tag):
@@ -181,7 +226,7 @@ class Server:
         code = precondition(rx, tag)
         if code:
             response.code = code
-        self._tag = tag if rx.code == 1 or rx.code == 5 else None
+        self._tag = tag if rx.table[_ANSWER] & 255 == _CONTENT else None  # of GET and FETCH
         if code == _VALID:
             response.option(4, tag)
         return not code
@@ -194,6 +239,7 @@ class Server:
             return False
         result.close()  # nothing of it has run yet
         resource.is_async = True
+        self._index()
         self._make_async_slots()
         return True
 
@@ -283,7 +329,7 @@ class Server:
                 if number == 5 and not n and (resource is None or resource.etag is not None):
                     continue
                 if number == 17 and n < 3:
-                    if resource is None or not resource.formats or not resource.mask >> rx.code & 1:
+                    if resource is None or not resource.formats or not resource.mask >> table[_CODE] & 1:
                         continue
                     if rx.uint(17) in resource.formats:
                         continue

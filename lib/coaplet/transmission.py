@@ -38,6 +38,11 @@ _CON = const(0)
 _NON = const(1)
 _ACK = const(2)
 
+# Cells of a message's table (wire.py)
+_KIND = const(5)
+_MID = const(7)
+_TKL = const(8)
+
 # Counters (counters.py)
 _N_SENT = const(1)
 _N_RETRANSMISSIONS = const(4)
@@ -146,10 +151,11 @@ class Transmission:
         self._mid = random(16)
         self._half_until = None  # until then the other half of the MIDs must not be used again
         table = option_table(max_options)
-        values = [None] * (max_options + 1)
+        values = [None] * max_options
         self._scratch = Outgoing(mtu, table, values)
-        self._ready = None  # the transport that the scratch waits for
+        self.ready = None  # the transport that the scratch waits for
         self._ready_peer = None
+        self._ready_view = None
         self._outs = None  # buffers that are free, linked
         self.spare = 0  # how many
         for _ in range(tx_slots):
@@ -158,7 +164,7 @@ class Transmission:
         self.handlers = []
         self._idle = None  # exchanges that are free, linked
         self._idle_handler = None
-        self.due = 0  # datagrams that wait for poll_transmit()
+        self.due = 0  # exchanges whose datagrams wait for poll_transmit()
         self.ended = 0  # exchanges with an event to be polled
         self._probing = 0  # exchanges in that state
         for ex in self.exchanges:
@@ -397,19 +403,26 @@ class Transmission:
 
     def _by_mid(self, rx):
         """Find the message of ours that the ACK or RST in rx speaks of (RFC 7252 4.4)."""
+        mid = rx.table[_MID]
         for ex in self.exchanges:
-            if ex.mid == rx.mid and 1 < ex.state < 6 and ex.peer == rx.peer and ex.transport is rx.transport:
+            if ex.mid == mid and 1 < ex.state < 6 and ex.peer == rx.peer and ex.transport is rx.transport:
                 return ex
         for ex in self.handlers:
-            if ex.mid == rx.mid and ex.state == _ANSWERING and ex.peer == rx.peer and ex.transport is rx.transport:
+            if ex.mid == mid and ex.state == _ANSWERING and ex.peer == rx.peer and ex.transport is rx.transport:
                 return ex
         return None
 
     def _by_request(self, rx):
         """Find the async handler that works on the request in rx, or whose response waits for its ACK."""
+        mid = rx.table[_MID]
         for ex in self.handlers:
             message = ex.message
-            if message is not None and message.mid == rx.mid and ex.peer == rx.peer and ex.transport is rx.transport:
+            if (
+                message is not None
+                and message.table[_MID] == mid
+                and ex.peer == rx.peer
+                and ex.transport is rx.transport
+            ):
                 return ex
         return None
 
@@ -422,11 +435,11 @@ class Transmission:
 
     def _asked(self, ex, rx):
         state = ex.state
-        kind = rx.kind
+        kind = rx.table[_KIND]
         return (
             (state == _SENT or state == _WAITING or kind != _ACK and state == _NON_SENT)
-            and (kind != _ACK or ex.mid == rx.mid)
-            and rx.tkl == 8
+            and (kind != _ACK or ex.mid == rx.table[_MID])
+            and rx.table[_TKL] == 8
             and same(ex.token, rx.data, 4, 8)
             and ex.peer == rx.peer
             and ex.transport is rx.transport
@@ -525,35 +538,34 @@ class Transmission:
 
     @micropython.native
     def poll_transmit(self, transport):
-        """Returns the length of a datagram for this transport in tx_buf, to be sent to tx_peer now, or 0.
+        """Returns whether a datagram for this transport is in tx_buf, to be sent to tx_peer now.
 
-        tx_buf is a memoryview of just that length, to be sent before the next call. Allocates: as Outgoing.view().
+        tx_buf is a memoryview, to be sent before the next call. Allocates: as Outgoing.view().
         """
-        if self._ready is transport:
-            self._ready = None
+        if self.ready is transport:
+            self.ready = None
             self.tx_peer = self._ready_peer
-            out = self._scratch
+            self.tx_buf = self._ready_view
         else:
             ex = self._next_due(transport) if self.due else None
             if ex is None:
-                return 0
+                return False
             ex.due = False
+            self.due -= 1
             self.tx_peer = ex.peer
             out = ex.out
             if ex.state == _ONCE:
                 self._free(ex)
-        self.due -= 1
+            self.tx_buf = out.view()
         self.counts[_N_SENT] += 1
-        self.tx_buf = out.view()
-        return out.end - out.start
+        return True
 
     def _send_scratch(self, peer, transport):
-        if self._ready is not None:
+        if self.ready is not None:
             self.counts[_N_OVERWRITTEN] += 1
-        else:
-            self.due += 1
-        self._ready = transport
+        self.ready = transport
         self._ready_peer = peer
+        self._ready_view = self._scratch.view()
 
     def _empty(self, kind, mid, peer, transport):
         self._scratch.empty(kind, mid)

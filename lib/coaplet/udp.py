@@ -19,6 +19,7 @@ class Udp:
 
     def __init__(self, host, port, mtu, reopen=EMPTY_CLOSES):
         self.mtu = mtu
+        self._size = mtu + 1  # who sends more than mtu shows
         self.multicast = False  # what arrives was sent to this host, not to a group (RFC 7252 8)
         self.pollable = None  # what select.poll and asyncio wait on
         self.family = None
@@ -54,7 +55,7 @@ class Udp:
         try:
             if self.pollable is None:  # it could not be reopened
                 self.open()
-            found = self.pollable.recvfrom(self.mtu + 1)
+            found = self.pollable.recvfrom(self._size)
         except OSError:  # nothing there; or news of a datagram sent earlier, which is lost (RFC 7252 4.2)
             return None
         except MemoryError:

@@ -3,27 +3,43 @@
 # Each function is one body for viper, bytecode and CPython; a build for bytecode alone strips the decorator. Viper
 # does not check bounds: whoever calls says how long a buffer is, and nothing here reads or writes past that.
 #
-# An option table is an array('H') from `option_table(capacity)`:
-#   [0] capacity  [1] options in use  [2..4] per direction, see below  then three cells an option:
-#   number, offset of the value, length of the value.
-# Received (filled by parse_options, offsets into the datagram):
-#   [2] offset of the payload, or the end  [3] 1 if an option calls for a look (see there)  [4] hash of the path
+# A table is an array('H') from `option_table(capacity)`: what is known of one message, and its options. In an array
+# machine code reads and writes it for nothing, where an attribute costs as much as thirty of its instructions.
+#   [0] capacity  [1] options in use  [7] Message ID  [8] token length  [11] offset of the token
+#   then three cells an option: number, offset of the value, length of the value.
+# Received (filled by parse; offsets into the datagram):
+#   [2] offset of the payload, or the end  [3] what calls for a look  [4] hash of the path and the method
+#   [5] type  [6] code  [9] end  [10] code of a success, and bit 8 when it is no CON of a safe method
 # To be sent (filled by message.Outgoing, offsets into values[i]):
-#   [2] first header byte << 8 | code  [3] Message ID  [4] offset of the token in values[0]
+#   [5] bytes of the payload  [10] bytes of the buffer
 #   An offset of 0xFFFF says that values[i] is an integer (RFC 7252 3.2), `length` its bytes on the wire.
 #
 # Cells of a ptr16 are indexed by expressions only: MicroPython up to 1.27 shifts a bare local on Thumb and RV32.
 
 from array import array
 
-from .port import MICROPYTHON, const, micropython, ptr8, ptr16
+from .port import MICROPYTHON, const, micropython, ptr8, ptr16, ptr32
 
-HEAD = 5  # cells before the first option
+HEAD = 12  # cells before the first option
 
 FORMAT_ERROR = -1  # a datagram that RFC 7252 3 calls a message format error
 
-_HEAD = const(5)
+# What parse found
+IGNORED = 0  # too short, or another version: silence (RFC 7252 3)
+REQUEST = 1
+RESPONSE = 2
+EMPTY = 3
+
+_HEAD = const(12)
 _FORMAT_ERROR = const(-1)
+_IGNORED = const(0)
+_REQUEST = const(1)
+_RESPONSE = const(2)
+_EMPTY = const(3)
+
+# Counters (counters.py)
+_N_RECEIVED = const(0)
+_N_OVERSIZED = const(9)
 
 
 def option_table(capacity):
@@ -34,22 +50,58 @@ def option_table(capacity):
 
 
 @micropython.viper
-def parse_options(buf: ptr8, pos: int, end: int, table: ptr16) -> int:
-    """Fill the table with the options at buf[pos:end] (RFC 7252 3.1).
+def parse(data, pos: int, end: int, table, counts, mtu: int) -> int:
+    """Fill the table with a datagram's header and options (RFC 7252 3), or just with the options at data[pos:end].
 
-    buf: bytes-like of at least `end` bytes, at most 65,535; table: from option_table().
-    Returns the offset of the payload (end if there is none), or FORMAT_ERROR for nibble 15, a value past the end, a
-    number above 65535 or an empty payload after the marker.
+    data: bytes-like of at least `end` bytes, of which 65,535 are read. pos: -1 for a datagram with its header, else
+    where the options begin. counts: of counters.py. mtu: a longer datagram sets bit 2 of table[3]: its payload is not
+    whole.
+    Returns REQUEST, RESPONSE, EMPTY (of which only the header is looked at) or IGNORED for a datagram, for options
+    alone the offset of the payload (end if there is none); or FORMAT_ERROR for nibble 15, a value past the end, a
+    number above 65535, an empty payload after the marker, a reserved class, and a request as ACK or RST (4.2).
     table[3] has bit 1 set when there are more options than the table holds, which are left out, and bit 0 when some
     option is critical and no Uri-Path or Uri-Query of at most 255 bytes: what is rare is left to whoever asks, what is
-    common costs nothing. table[4] is path_hash() of the Uri-Path options.
+    common costs nothing. table[4] is path_hash() of the Uri-Path options, with the method in its upper five bits, so
+    that a path has another hash for each; a payload that GET and DELETE do not have is left out (5.5).
     Allocates: nothing.
     """
-    number = 0
-    count = 0
-    k = int(_HEAD)
-    capacity = int(table[0])
+    buf = ptr8(data)
+    cells = ptr16(table)
     look = 0
+    code = -1
+    kind = 0
+    if pos < 0:
+        n = ptr32(counts)
+        n[_N_RECEIVED] = int(n[_N_RECEIVED]) + 1
+        if end < 4 or int(buf[0]) >> 6 != 1:
+            return _IGNORED
+        if end > mtu:
+            n[_N_OVERSIZED] = int(n[_N_OVERSIZED]) + 1
+            look = 4
+            if end > 65535:
+                end = 65535
+            if int(buf[end - 1]) == 0xFF:
+                end -= 1  # it may be the marker of a payload that was cut off
+        kind = int(buf[0])
+        pos = 4 + (kind & 15)
+        kind = kind >> 4 & 3
+        code = int(buf[1])
+        cells[5] = kind
+        cells[6] = code
+        cells[7] = int(buf[2]) << 8 | int(buf[3])
+        cells[8] = pos - 4
+        cells[9] = end
+        cells[11] = 4
+        if code == 0:
+            cells[1] = 0
+            cells[2] = end
+            return _EMPTY
+        if pos > 12 or pos > end:
+            return _FORMAT_ERROR
+    number = 0
+    k = int(_HEAD)
+    count = 0
+    capacity = int(cells[0])
     path = 0
     while pos < end:
         b = int(buf[pos])
@@ -59,7 +111,7 @@ def parse_options(buf: ptr8, pos: int, end: int, table: ptr16) -> int:
                 return _FORMAT_ERROR
             end = pos
             break
-        n = b & 15
+        v = b & 15
         b >>= 4
         if b > 12:
             if b == 15 or pos + b - 12 > end:
@@ -70,41 +122,65 @@ def parse_options(buf: ptr8, pos: int, end: int, table: ptr16) -> int:
             else:
                 b = 269 + (int(buf[pos]) << 8 | int(buf[pos + 1]))
                 pos += 2
-        if n > 12:
-            if n == 15 or pos + n - 12 > end:
+        if v > 12:
+            if v == 15 or pos + v - 12 > end:
                 return _FORMAT_ERROR
-            if n == 13:
-                n = 13 + int(buf[pos])
+            if v == 13:
+                v = 13 + int(buf[pos])
                 pos += 1
             else:
-                n = 269 + (int(buf[pos]) << 8 | int(buf[pos + 1]))
+                v = 269 + (int(buf[pos]) << 8 | int(buf[pos + 1]))
                 pos += 2
         number += b
-        if number > 65535 or pos + n > end:
+        if number > 65535 or pos + v > end:
             return _FORMAT_ERROR
         if count == capacity:
             look |= 2
         else:
-            table[k + 0] = number
-            table[k + 1] = pos
-            table[k + 2] = n
+            cells[k + 0] = number
+            cells[k + 1] = pos
+            cells[k + 2] = v
             k += 3
             count += 1
-        if number == 11 and n < 256:
-            path = (path * 33 ^ n) & 0xFFFF
-            n += pos
-            while pos < n:
+        if number == 11 and v < 256:
+            path = (path * 33 ^ v) & 0xFFFF
+            v += pos
+            while pos < v:
                 path = (path * 33 ^ int(buf[pos])) & 0xFFFF
                 pos += 1
         else:
-            pos += n
-            if number & 1 and (number != 15 or n > 255):
+            pos += v
+            if number & 1 and (number != 15 or v > 255):
                 look |= 1
-    table[1] = count
-    table[2] = end
-    table[3] = look
-    table[4] = path
-    return end
+    cells[1] = count
+    cells[2] = end
+    cells[3] = look
+    cells[4] = path
+    if code < 0:
+        return end
+    if code > 31:
+        if (code > 63 and code < 96) or (code > 127 and code < 192):
+            return _RESPONSE
+        return _FORMAT_ERROR
+    if kind > 1:
+        return _FORMAT_ERROR
+    cells[4] = path ^ code << 11
+    if code == 1 or code == 4:
+        cells[9] = end
+    kind |= 1
+    look = 68
+    if code == 1 or code == 5:
+        look = 69
+        kind = int(cells[5])
+    if code == 4:
+        look = 66
+    cells[10] = look | kind << 8
+    return _REQUEST
+
+
+def parse_options(data, pos, end, table):
+    """Fill the table with the options at data[pos:end]; see parse(), of whose results two are possible."""
+    return parse(data, pos, end, table, table, 0)
 
 
 @micropython.viper
@@ -119,33 +195,54 @@ def path_hash(key: ptr8, n: int) -> int:
 
 
 @micropython.viper
-def path_matches(buf: ptr8, table: ptr16, key: ptr8, n: int) -> int:
-    """Compare the Uri-Path options of a parsed message with n bytes of a path key.
+def find_path(data: ptr8, table: ptr16, path: int, routes: ptr32, keys: ptr8) -> int:
+    """Find the Uri-Path options of a parsed message among path keys.
 
-    Returns how many bytes of the key matched before the options ended, or -1 at the first difference; options beyond
-    the key's end are not looked at when the key stops at a segment's end, so a key serves as a prefix, too: the result
-    is then n + 1. Equal paths give n. Allocates: nothing.
+    path: their hash, to look at the routes of just that one, or -1 to look at all for those that are above the path, as
+    if each were followed by another segment. routes: an array("i") of [how many, then in ascending order hash, offset
+    and length of each one's key in keys], see path_key().
+    Returns the first route's number, or -1. Allocates: nothing.
     """
+    n = int(routes[0])
     i = 0
-    k = int(_HEAD)
-    last = k + 3 * int(table[1])
-    while k < last:
-        if int(table[k + 0]) == 11:
-            if i == n:
-                return n + 1
-            length = int(table[k + 2])
-            if length != int(key[i]):
-                return -1
-            i += 1
-            pos = int(table[k + 1])
-            length += pos
-            while pos < length:
-                if buf[pos] != key[i]:
-                    return -1
-                pos += 1
-                i += 1
-        k += 3
-    return i
+    if path >= 0:
+        e = n
+        while i < e:
+            j = (i + e) >> 1
+            if int(routes[1 + 3 * j]) < path:
+                i = j + 1
+            else:
+                e = j
+    while i < n and (path < 0 or int(routes[1 + 3 * i]) == path):
+        j = int(routes[2 + 3 * i])
+        e = j + int(routes[3 + 3 * i])
+        k = int(_HEAD)
+        last = k + 3 * int(table[1])
+        while k < last:
+            if int(table[k + 0]) == 11:
+                v = int(table[k + 2])
+                p = int(table[k + 1])
+                v += p
+                if j == e:
+                    if path < 0:
+                        return i
+                    j = -1
+                elif int(keys[j]) != v - p:
+                    j = -1
+                else:
+                    j += 1
+                    while p < v and int(data[p]) == int(keys[j]):
+                        p += 1
+                        j += 1
+                    if p < v:
+                        j = -1
+                if j < 0:
+                    k = last
+            k += 3
+        if j == e and path >= 0:
+            return i
+        i += 1
+    return -1
 
 
 @micropython.viper
@@ -165,15 +262,23 @@ def find_option(table: ptr16, number: int, start: int) -> int:
 
 
 @micropython.viper
-def encode(buf: ptr8, pos: int, table: ptr16, values) -> int:
-    """Write header, token and options so that they end just before buf[pos] (RFC 7252 3).
+def encode(buf: ptr8, table: ptr16, values, head: ptr16, token: ptr8, word: int) -> int:
+    """Write header, token, options and payload marker in front of the payload (RFC 7252 3).
 
     Written backwards, so that the payload can lie at its place before anybody knows how long the options are.
-    table, values: as the head of this file says, options in ascending order; values[0] is the token's buffer.
-    Returns the position of the first byte, or -1 when the room before pos does not do. Allocates: nothing.
+    table, values: as the head of this file says, options in ascending order. head: the table that has Message ID and
+    token length: this one, or the request's that is answered; token: the buffer of the token. word: where the payload
+    lies << 16 | the header's first byte without the token length << 8 | code.
+    Returns the position of the first byte, or -1 when the room in front of the payload does not do. Allocates: nothing.
     """
-    tkl = int(table[2]) >> 8 & 15
+    pos = word >> 16 & 0xFFFF
+    tkl = int(head[8])
     i = int(table[1])
+    if int(table[5]):
+        pos -= 1
+        if pos < 0:
+            return -1
+        buf[pos] = 0xFF
     k = _HEAD + 3 * i
     while i > 0:
         k -= 3
@@ -194,9 +299,12 @@ def encode(buf: ptr8, pos: int, table: ptr16, values) -> int:
             return -1
         pos -= n
         j = int(table[k + 1])
+        i -= 1
         if j == 0xFFFF:
-            v = int(values[i])
+            v = 0
             j = n
+            if j > 0:
+                v = int(values[i])
             while j > 0:
                 j -= 1
                 buf[pos + j] = v & 0xFF
@@ -209,7 +317,6 @@ def encode(buf: ptr8, pos: int, table: ptr16, values) -> int:
                 pos += 1
                 j += 1
             pos -= n
-        i -= 1
         b = n
         if n > 12:
             if n < 269:
@@ -240,18 +347,17 @@ def encode(buf: ptr8, pos: int, table: ptr16, values) -> int:
     if pos < 0:
         return -1
     if tkl:
-        token = ptr8(values[0])
-        j = int(table[4])
+        j = int(head[11])
         e = j + tkl
         n = pos + 4
         while j < e:
             buf[n + 0] = token[j + 0]
             n += 1
             j += 1
-    buf[pos] = int(table[2]) >> 8
-    buf[pos + 1] = int(table[2]) & 0xFF
-    buf[pos + 2] = int(table[3]) >> 8
-    buf[pos + 3] = int(table[3]) & 0xFF
+    buf[pos] = (word >> 8 & 0xF0) | tkl
+    buf[pos + 1] = word & 0xFF
+    buf[pos + 2] = int(head[7]) >> 8
+    buf[pos + 3] = int(head[7]) & 0xFF
     return pos
 
 
@@ -312,16 +418,6 @@ def move_up(buf: ptr8, pos: int, n: int, distance: int):
     while n > pos:
         n -= 1
         buf[n + distance] = buf[n]
-
-
-@micropython.viper
-def find_mid(mids: ptr16, mid: int, start: int, end: int) -> int:
-    """Find a Message ID in mids[start:end]. Returns its index, or -1. Allocates: nothing."""
-    while start < end:
-        if int(mids[start + 0]) == mid:
-            return start
-        start += 1
-    return -1
 
 
 def path_key(path):

@@ -1,4 +1,4 @@
-"""Runs on MicroPython: what viper brings to the codec alone, wire.parse_options and wire.encode. Prints JSON.
+"""Runs on MicroPython: what viper brings to the codec alone, wire.parse and wire.encode. Prints JSON.
 
 Each turn reads a GET of 37 bytes with four options and writes a response's header, a token of 8 bytes and four options;
 calls and loop are in the time, as they are for a user. coaplet is the source, compiled with viper when it is imported;
@@ -16,6 +16,8 @@ bytecode = __import__("coaplet_bytecode.wire").wire
 ROUNDS = 9
 TURNS = 5000
 REQUEST = b"\x44\x01\x12\x34tokn\xb7sensors\x0btemperature\x46unit=c\x21\x32"
+TOKEN = b"8 bytes."
+WORD = 64 << 16 | 0x6045  # a 2.05 as ACK, in front of what lies at 64
 # ETag, Content-Format, Max-Age, Size1: number, value, offset (0xFFFF: an integer), length
 OPTIONS = ((4, b"\x12\x34\x56\x78", 0, 4), (12, 50, 0xFFFF, 1), (14, 60, 0xFFFF, 1), (60, 512, 0xFFFF, 2))
 
@@ -23,16 +25,17 @@ OPTIONS = ((4, b"\x12\x34\x56\x78", 0, 4), (12, 50, 0xFFFF, 1), (14, 60, 0xFFFF,
 def response(wire):
     """Returns table and values of a response, as message.Outgoing leaves them to encode()."""
     table = wire.option_table(16)
-    values = [b"8 bytes."] + [option[1] for option in OPTIONS]
+    values = [option[1] for option in OPTIONS]
     for i, option in enumerate(OPTIONS):
-        table[5 + 3 * i], _, table[6 + 3 * i], table[7 + 3 * i] = option
+        k = wire.HEAD + 3 * i
+        table[k], _, table[k + 1], table[k + 2] = option
     table[1] = 4
-    table[2] = 0x6845
-    table[3] = 0x1234
+    table[7] = 0x1234
+    table[8] = len(TOKEN)
     return table, values
 
 
-def round_us(parse_options, encode, received, sent):
+def round_us(parse, encode, received, sent):
     table, values = sent
     request = REQUEST
     end = len(request)
@@ -40,8 +43,8 @@ def round_us(parse_options, encode, received, sent):
     n = TURNS
     start = ticks_us()
     while n:
-        parse_options(request, 8, end, received)
-        encode(buf, 64, table, values)
+        parse(request, 8, end, received, received, 0)
+        encode(buf, table, values, table, TOKEN, WORD)
         n -= 1
     return ticks_diff(ticks_us(), start) / TURNS
 
@@ -53,11 +56,11 @@ def main():
         received = wire.option_table(16)
         table, values = response(wire)
         buf = bytearray(64)
-        parsed = wire.parse_options(REQUEST, 8, len(REQUEST), received)
-        start = wire.encode(buf, 64, table, values)
+        parsed = wire.parse(REQUEST, 8, len(REQUEST), received, received, 0)
+        start = wire.encode(buf, table, values, table, TOKEN, WORD)
         assert parsed == len(REQUEST) and received[1] == 4
-        written.append((bytes(received[:17]), bytes(buf[start:])))
-        builds.append((name, (wire.parse_options, wire.encode, received, (table, values)), array("d")))
+        written.append((bytes(received[: wire.HEAD + 12]), bytes(buf[start:])))
+        builds.append((name, (wire.parse, wire.encode, received, (table, values)), array("d")))
     assert written[0] == written[1]
     assert type(coaplet.wire.encode) is not type(main) and type(bytecode.encode) is type(main)
     for _ in range(ROUNDS):
