@@ -124,9 +124,8 @@ def fill(m, data):
 
 def path_matches(data, table, key, n):
     """Whether a path is just the one of a key; and for True, or "above", whether one is that begins with the key's."""
-    routes = array("i", (1, table[4], 0, n))
-    exact = find_path(data, table, table[4], routes, key) == 0
-    above = find_path(data, table, -1, routes, key) == 0
+    exact = find_path(data, table, table[4], array("i", (1, table[4], 0, n)), key) == 0
+    above = find_path(data, table, 65536, array("i", (1, 65536, 0, n)), key) == 0
     assert not (exact and above)
     return True if exact else "above" if above else False
 

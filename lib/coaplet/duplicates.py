@@ -51,7 +51,6 @@ class Duplicates:
         self._answers = _FIRST + both  # their place in _cells
         self._reply_bytes = min(reply_bytes, _LENGTH)
         self._replies = bytearray(slots * self._reply_bytes)
-        self._counts = counts
         self._parameters = parameters
         self._hot = (self._cells, self._since, self._peers, self._transports, counts)
 
@@ -64,6 +63,7 @@ class Duplicates:
         a, b, peers, transports, c = self._hot
         message = ptr16(table)
         cells = ptr16(a)
+        counts = ptr32(c)
         mid = int(message[_MID])
         first = 0
         ring = 1
@@ -78,8 +78,8 @@ class Duplicates:
                 return _FIRST - 1 - i
             i += 1
         i = int(cells[ring + 0])
-        if first:
-            self._evict(i, now)
+        if first and self._lasts(i, now):
+            counts[_N_EARLY] = int(counts[_N_EARLY]) + 1
         n = i + 1
         if n == first + int(cells[0]):
             n = first
@@ -92,22 +92,18 @@ class Duplicates:
         peers[i] = peer
         transports[i] = transport
         if code < 32:
-            counts = ptr32(c)
             counts[_N_REQUESTS] = int(counts[_N_REQUESTS]) + 1
         return i
 
     def _is(self, i, now, peer, transport):
-        # no peer is None, which a slot holds that was never used or has been swept
         return self._peers[i] == peer and self._transports[i] is transport and self._lasts(i, now)
 
     def _lasts(self, i, now):
+        if self._peers[i] is None:
+            return False  # never used, or swept
         p = self._parameters
         lifetime = p.non_lifetime_ms if self._cells[self._answers + i] >> 15 else p.exchange_lifetime_ms
         return (now - self._since[i]) & _TICKS < lifetime
-
-    def _evict(self, i, now):
-        if self._peers[i] is not None and self._lasts(i, now):
-            self._counts[_N_EARLY] += 1
 
     def find(self, now, rx):
         """Returns the slot of a response to us, or -1. Allocates: nothing."""
@@ -167,9 +163,8 @@ class Duplicates:
         i = 2 * self.slots
         while i:
             i -= 1
-            if self._peers[i] is not None:
-                if self._lasts(i, now):
-                    left = True
-                else:
-                    self._peers[i] = None
+            if self._lasts(i, now):
+                left = True
+            else:
+                self._peers[i] = None
         return left

@@ -23,6 +23,7 @@ _SIZE = const(5)
 _CODE = const(6)
 _ANSWER = const(10)
 
+_BELOW = const(65536)  # the hash of a path that ends in /* (wire.py)
 _RETRY_S = const(5)  # Max-Age of a 5.03 (RFC 7252 5.9.3.4): an async slot is soon free
 _METHODS = "GET POST PUT DELETE FETCH PATCH IPATCH"  # from code 1 on
 _DEFAULT = b"\0\x45\x44\x44\x42\x45\x44\x44"  # the code of a success by method (RFC 7252 5.8): 2.05, 2.04, 2.04, 2.02
@@ -111,48 +112,34 @@ class Server:
 
     def _index(self):
         """Lay out the routes of wire.find_path(): each resource's with every method's hash, and with that of none."""
-        routes = []  # (hash, number of the resource)
-        below = []  # (what sorts the longest first, number of the resource)
+        routes = []  # (hash, what sorts the longest first, number of the resource, offset of its key)
+        keys = b""
         for i, resource in enumerate(self.resources):
-            n = len(resource.key)
-            if resource.below:
-                below.append((-n, i))
-            else:
-                path = path_hash(resource.key, n)
-                for code in range(8):
-                    if not code or resource.mask >> code & 1:
-                        routes.append((path ^ code << 11, i))
+            path = path_hash(resource.key, len(resource.key))
+            for code in range(1 if resource.below else 8):
+                if not code or resource.mask >> code & 1:
+                    at = _BELOW if resource.below else path ^ code << 11
+                    routes.append((at, -len(resource.key), i, len(keys)))
+            keys += resource.key
         routes.sort()
-        below.sort()
-        keys = b"".join([resource.key for resource in self.resources])
-        handlers = []
-        self._routed = [self.resources[i] for _, i in routes]
-        for resource in self._routed:
-            handlers.append(None if resource.is_async or resource.etag is not None else resource.handler)
-        self._below = self._lay_out(below)
-        self._above = [self.resources[i] for _, i in below]
-        self._hot = (self._endpoint, self._lay_out(routes), keys, handlers)
-
-    def _lay_out(self, routes):
-        places = []
-        at = 0
-        for resource in self.resources:
-            places.append(at)
-            at += len(resource.key)
         cells = [len(routes)]
-        for path, i in routes:
-            cells += (path, places[i], len(self.resources[i].key))
-        return array("i", cells)
+        handlers = []
+        self._routed = []
+        for at, n, i, offset in routes:
+            cells += (at, offset, -n)
+            resource = self.resources[i]
+            self._routed.append(resource)
+            handlers.append(None if resource.is_async or resource.etag is not None else resource.handler)
+        self._hot = (self._endpoint, array("i", cells), keys, handlers)
 
     def _find(self, rx):
         """Find the resource of rx, whatever the method, or the one with the longest path above it."""
         table = rx.table
         _, routes, keys, _ = self._hot
         i = find_path(rx.data, table, table[_HASH] ^ table[_CODE] << 11, routes, keys)
-        if i >= 0:
-            return self._routed[i]
-        i = find_path(rx.data, table, -1, self._below, keys)
-        return self._above[i] if i >= 0 else None
+        if i < 0:
+            i = find_path(rx.data, table, _BELOW, routes, keys)
+        return self._routed[i] if i >= 0 else None
 
     def _make_async_slots(self):
         self._endpoint.add_async_slots(self._async_slots)

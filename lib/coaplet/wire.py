@@ -198,22 +198,21 @@ def path_hash(key: ptr8, n: int) -> int:
 def find_path(data: ptr8, table: ptr16, path: int, routes: ptr32, keys: ptr8) -> int:
     """Find the Uri-Path options of a parsed message among path keys.
 
-    path: their hash, to look at the routes of just that one, or -1 to look at all for those that are above the path, as
-    if each were followed by another segment. routes: an array("i") of [how many, then in ascending order hash, offset
-    and length of each one's key in keys], see path_key().
-    Returns the first route's number, or -1. Allocates: nothing.
+    path: their hash; or 65536, to look for what is above the path, as if each key with that hash were followed by
+    another segment. routes: an array("i") of [how many, then in ascending order hash, offset and length of each one's
+    key in keys], see path_key().
+    Returns the first such route's number, or -1. Allocates: nothing.
     """
     n = int(routes[0])
     i = 0
-    if path >= 0:
-        e = n
-        while i < e:
-            j = (i + e) >> 1
-            if int(routes[1 + 3 * j]) < path:
-                i = j + 1
-            else:
-                e = j
-    while i < n and (path < 0 or int(routes[1 + 3 * i]) == path):
+    e = n
+    while i < e:
+        j = (i + e) >> 1
+        if int(routes[1 + 3 * j]) < path:
+            i = j + 1
+        else:
+            e = j
+    while i < n and int(routes[1 + 3 * i]) == path:
         j = int(routes[2 + 3 * i])
         e = j + int(routes[3 + 3 * i])
         k = int(_HEAD)
@@ -224,7 +223,7 @@ def find_path(data: ptr8, table: ptr16, path: int, routes: ptr32, keys: ptr8) ->
                 p = int(table[k + 1])
                 v += p
                 if j == e:
-                    if path < 0:
+                    if path > 65535:
                         return i
                     j = -1
                 elif int(keys[j]) != v - p:
@@ -239,7 +238,7 @@ def find_path(data: ptr8, table: ptr16, path: int, routes: ptr32, keys: ptr8) ->
                 if j < 0:
                     k = last
             k += 3
-        if j == e and path >= 0:
+        if j == e and path < 65536:
             return i
         i += 1
     return -1
