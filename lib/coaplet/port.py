@@ -62,11 +62,6 @@ else:
         print(line, file=sys.stderr, flush=True)
 
 
-# The array type that holds a tick, of 30 bits on boards and 62 on a 64-bit unix port. Not "q": what is read from one
-# is no small int there, and ticks_diff takes any object for a small int.
-TICKS = "l"
-
-
 def ptr8(buf):
     """Stand in for viper's cast where a viper function runs as bytecode or on CPython."""
     return buf.encode() if isinstance(buf, str) else buf
