@@ -47,7 +47,7 @@ class ManyDuplicates(Duplicates):
             return -1 - i
         i = super().note(now, table, peer, transport)
         self._forget(i)
-        self._keys[i] = key
+        self._keys[i] = key  # pyright: ignore[reportCallIssue]
         self._index[key] = i
         return i
 

@@ -292,7 +292,7 @@ class Outgoing:
             src = ptr8(text)
             i = 0
             while i < n and int(src[i]) < 128:
-                buf[_HEADROOM + i] = src[i]
+                buf[_HEADROOM + i] = src[i]  # pyright: ignore[reportIndexIssue]
                 i += 1
             if i == n:
                 cells[_SIZE] = n

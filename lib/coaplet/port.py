@@ -72,7 +72,9 @@ def ptr16(buf):
     return buf
 
 
-ptr32 = ptr16  # buf is an array("i") or, of counters.py, one whose cells have 32 bits on MicroPython
+def ptr32(buf):
+    """Stand in for viper's cast; buf is an array('i'), or that of counters.py."""
+    return buf
 
 
 async def _coroutine():
