@@ -3,9 +3,10 @@
 import select
 
 from .driver import Driver, follow, receive
-from .port import MICROPYTHON, const, micropython, ticks_diff
+from .endpoint import Endpoint
+from .port import MICROPYTHON, micropython
 
-_HOUR_MS = const(3600000)
+_poll_timeout = Endpoint.poll_timeout  # a function is called sooner than a method
 
 
 class Loop(Driver):
@@ -60,13 +61,10 @@ class Loop(Driver):
             ms = -1
             if endpoint.deadline is not None:
                 now = self.now()
-                ms = ticks_diff(endpoint.deadline, now)
-                if ms <= 0:
+                ms = _poll_timeout(endpoint, now)
+                if ms == 0:
                     endpoint.handle_timeout(now)
                     follow(self, now)  # which may be what the caller waits for
-                    ms = 0
-                elif ms > _HOUR_MS:
-                    ms = _HOUR_MS
             if timeout_ms >= 0 and (ms < 0 or timeout_ms < ms):
                 ms = timeout_ms
             found = self._wait(ms)

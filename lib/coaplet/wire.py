@@ -24,15 +24,11 @@ HEAD = 12  # cells before the first option
 
 FORMAT_ERROR = -1  # a datagram that RFC 7252 3 calls a message format error
 
-# What parse found
-IGNORED = 0  # too short, or another version: silence (RFC 7252 3)
-REQUEST = 1
-RESPONSE = 2
-EMPTY = 3
-
 _HEAD = const(12)
+
+# What parse finds
 _FORMAT_ERROR = const(-1)
-_IGNORED = const(0)
+_IGNORED = const(0)  # too short, or another version: silence (RFC 7252 3)
 _REQUEST = const(1)
 _RESPONSE = const(2)
 _EMPTY = const(3)
@@ -56,9 +52,10 @@ def parse(data, pos: int, end: int, table, counts, mtu: int) -> int:
     data: bytes-like of at least `end` bytes, of which 65,535 are read. pos: -1 for a datagram with its header, else
     where the options begin. counts: of counters.py. mtu: a longer datagram sets bit 2 of table[3]: its payload is not
     whole.
-    Returns REQUEST, RESPONSE, EMPTY (of which only the header is looked at) or IGNORED for a datagram, for options
-    alone the offset of the payload (end if there is none); or FORMAT_ERROR for nibble 15, a value past the end, a
-    number above 65535, an empty payload after the marker, a reserved class, and a request as ACK or RST (4.2).
+    Returns 1 for a request, 2 for a response, 3 for an Empty message (of which only the header is looked at) and 0 for
+    what is to be ignored; for options alone the offset of the payload (end if there is none); or FORMAT_ERROR for
+    nibble 15, a value past the end, a number above 65535, an empty payload after the marker, a reserved class, and a
+    request as ACK or RST (4.2).
     table[3] has bit 1 set when there are more options than the table holds, which are left out, and bit 0 when some
     option is critical and no Uri-Path or Uri-Query of at most 255 bytes: what is rare is left to whoever asks, what is
     common costs nothing. table[4] is path_hash() of the Uri-Path options, with the method in its upper five bits, so
