@@ -6,7 +6,7 @@ SETUP := PYTHONPATH=tools $(PYTHON) -m coaplet_tools.setup
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint size bench mpy setup format lock clean
+.PHONY: help run test soak lint size bench mpy firmware setup format lock clean
 
 help: # `make` alone prints this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,10 @@ bench: ## Measure how fast it serves, beside an echo loop, libcoap and aiocoap; 
 mpy: ## Compile the library for a board into build/mpy/coaplet; ARCH=armv6m (RP2040), xtensawin (ESP32), ... with viper
 	@$(SETUP) venv
 	@$(BIN)/python -m coaplet_tools.mpy $(if $(ARCH),--arch $(ARCH))
+
+firmware: ## Build the image of a board, BOARD=RPI_PICO; MICROPYTHON_DIR=checkout for a board that Debian cannot build
+	@$(SETUP) venv
+	@$(BIN)/python -m coaplet_tools.firmware $(if $(MICROPYTHON_DIR),--micropython "$(MICROPYTHON_DIR)") $(BOARD)
 
 setup: ## Set up everything now, for work without a network later
 	@$(SETUP)

@@ -46,6 +46,15 @@ except Sent:
 LOOP = "from coaplet import Loop\nLoop()\n"
 NODE = "from coaplet import Node\nNode()\n"
 MANY = "from coaplet import Node\nNode(duplicates=100, exchanges=40)\n"
+NO_UDP = """
+from coaplet import Loop
+loop = Loop("coap://0.0.0.0")
+try:
+    loop.open()
+    raise AssertionError
+except OSError as e:
+    assert "no network" in str(e), e
+"""
 NEEDS = {"poll": {"sync"}}  # what is built on a module
 WITHOUT = {
     "linkformat": (SERVE, ASK, LOOP, NODE),
@@ -96,6 +105,15 @@ def test_the_others_work_without_a_module(runtime: Runtime, missing: str, tmp_pa
     run(runtime, tmp_path, "\n".join(f"import coaplet.{module}" for module in others))
     for script in WITHOUT[missing]:
         run(runtime, tmp_path, script)
+
+
+# CPython's asyncio itself needs sockets
+@pytest.mark.parametrize("runtime", [one for one in RUNTIMES if one.launcher], ids=lambda runtime: runtime.name)
+@pytest.mark.parametrize("script", (SERVE, ASK, LOOP, NODE, NO_UDP), ids=("serve", "ask", "loop", "node", "no_udp"))
+def test_without_sockets_all_but_udp_works(runtime: Runtime, script: str, tmp_path: Path):
+    (tmp_path / "socket.py").write_text("raise ImportError('no module named socket')\n")
+    every = "\n".join(f"import coaplet.{module}" for module in MODULES)
+    run(runtime, LIB, f"sys.path.insert(0, {str(tmp_path)!r})\n{every}\n{script}")
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)

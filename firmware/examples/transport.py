@@ -11,7 +11,7 @@ from coaplet import Node
 class Lines:
     """Each datagram is a line in hexadecimal. stream: a machine.UART, or another one whose read does not block."""
 
-    secure = multicast = False
+    secure = multicast = more = False
     family = None
     mtu = 512
 

@@ -20,7 +20,7 @@ class Wire:
 
     mtu = 1152
     pollable = None
-    secure = multicast = False
+    secure = multicast = more = False
     family = None
 
     def __init__(self):

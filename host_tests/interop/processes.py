@@ -34,10 +34,17 @@ def ours(runtime: Runtime, program: str, *arguments: str) -> tuple[list[str], di
 
 
 @contextmanager
-def running(command: Sequence[str], output: Path, env: Mapping[str, str] | None = None) -> Iterator["Server"]:
-    """Run a server for as long as the block lasts. It has failed if it ends by itself."""
+def running(
+    command: Sequence[str], output: Path, env: Mapping[str, str] | None = None, files: Sequence[int] = ()
+) -> Iterator["Server"]:
+    """Run a server for as long as the block lasts; it has our open files of these numbers, too.
+
+    It has failed if it ends by itself.
+    """
     with output.open("wb") as file:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=env)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=env, pass_fds=files
+        )
     server = Server(process, output)
     try:
         yield server
@@ -57,10 +64,13 @@ class Server:
             tail = "\n".join(self.output.read_text(errors="replace").splitlines()[-20:])
             raise Broken(f"{self.process.args} ended with status {self.process.returncode}:\n{tail}")
 
+    def wait_until_ready(self) -> str:
+        """Wait for the line in which a coaplet server says where it listens. Returns what it says."""
+        return self._wait(lambda: re.search(r"^READY (.*)$", self.output.read_text(errors="replace"), re.M))[1]
+
     def addresses(self) -> list[tuple[str, int]]:
-        """Wait for the line in which a coaplet server says where it listens."""
-        match = self._wait(lambda: re.search(r"^READY (.*)$", self.output.read_text(errors="replace"), re.M))
-        found = [text.rpartition(":") for text in match[1].split()]
+        """Wait until a coaplet server is ready. Returns where it listens."""
+        found = [text.rpartition(":") for text in self.wait_until_ready().split()]
         return [(host.strip("[]"), int(port)) for host, _, port in found]
 
     def wait_for_pong(self, address: tuple[str, int]) -> None:
@@ -103,19 +113,25 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def run_ours(runtime: Runtime, driver: str, uri: str, steps: list[Any], **limits: int) -> list[Any]:
-    """Run our client to its end. Returns what it printed: what each step came to, and its counters."""
-    return _run(*ours(runtime, "client.py", driver, json.dumps(limits), uri), steps)
+    """Run our client to its end. Returns what it printed: what each step came to, and its counters.
+
+    uri: or the number of an open file, a serial line.
+    """
+    files = (int(uri),) if uri.isdigit() else ()
+    return _run(*ours(runtime, "client.py", driver, json.dumps(limits), uri), steps, files)
 
 
-def run_aiocoap(uri: str, steps: list[Any]) -> list[Any]:
+def run_aiocoap(uri: str, steps: list[Any], *device: str) -> list[Any]:
     """Run aiocoap's client to its end. Returns what each step came to."""
-    command = [sys.executable, str(PROGRAMS / "aiocoap_client.py"), uri]
+    command = [sys.executable, str(PROGRAMS / "aiocoap_client.py"), uri, *device]
     return _run(command, {**os.environ, "AIOCOAP_CLIENT_TRANSPORT": "udp6"}, steps)
 
 
-def _run(command: Sequence[str], env: Mapping[str, str], steps: list[Any]) -> list[Any]:
+def _run(command: Sequence[str], env: Mapping[str, str], steps: list[Any], files: Sequence[int] = ()) -> list[Any]:
     text = json.dumps(steps) + "\n"
-    done = subprocess.run(command, env=env, input=text, capture_output=True, text=True, timeout=_CLIENT_S)
+    done = subprocess.run(
+        command, env=env, input=text, capture_output=True, text=True, timeout=_CLIENT_S, pass_fds=files
+    )
     if done.returncode or done.stderr:
         raise Broken(f"status {done.returncode}: {done.stdout[-500:]}\n{done.stderr[-2000:]}")
     return [json.loads(line) for line in done.stdout.splitlines()]

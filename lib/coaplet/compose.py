@@ -5,8 +5,7 @@
 # only what RFC 7252 6.5 names, so that no byte of an option ends a host, a segment or an argument. Two things that an
 # option list can say mean the same: no Uri-Path and a sole empty one are "/" both (6.5, step 7).
 
-import socket
-
+from .port import socket
 from .uri import split, unquote
 
 

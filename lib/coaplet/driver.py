@@ -135,14 +135,21 @@ class Driver:
 
     @micropython.native
     def _receive(self, transport):
-        """Take in one datagram, if there is one, and do all that follows from it. Returns whether there was one."""
-        datagram = transport.receive()
-        if datagram is None:
-            return False
-        now = self.now()
-        _handle_datagram(self.endpoint, now, datagram[0], datagram[1], transport, transport.multicast)
-        follow(self, now)
-        return True
+        """Take in a datagram, if there is one, and those read along with it, which poll cannot see any more.
+
+        Does all that follows from each. Returns whether there was one.
+        """
+        found = False
+        while True:
+            datagram = transport.receive()
+            if datagram is None:
+                return found
+            now = self.now()
+            _handle_datagram(self.endpoint, now, datagram[0], datagram[1], transport, transport.multicast)
+            follow(self, now)
+            if not transport.more:
+                return True
+            found = True
 
     @micropython.native
     def _follow(self, now):

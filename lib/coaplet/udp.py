@@ -4,9 +4,8 @@
 # home-made one. It never blocks and never raises for what a network does: a datagram that cannot be sent is lost.
 
 import gc
-import socket
 
-from .port import EMPTY_CLOSES, V6ONLY, format_address, micropython, resolve
+from .port import EMPTY_CLOSES, V6ONLY, format_address, micropython, resolve, socket
 
 
 class Udp:
@@ -16,6 +15,7 @@ class Udp:
     """
 
     secure = False  # what arrives was not authenticated
+    more = False  # poll sees all that is there
 
     def __init__(self, host, port, mtu, reopen=EMPTY_CLOSES):
         self.mtu = mtu

@@ -1,9 +1,10 @@
 # A coaplet client for programs that nobody here wrote: client.py PATHS DRIVER LIMITS URI < STEPS
 #
-# PATHS, DRIVER, LIMITS: as of server.py. STEPS is a line with a JSON list (MicroPython's arguments end at 255 bytes). A
-# step is a request or, for node, a list of requests to be made at once; or {"wait_ms": n}: serve for so long. A request
-# has the arguments of Remote.request() with the method as text, or "ping". Prints a line of JSON for each step, what it
-# came to, and one of counters. Runs unchanged on CPython and MicroPython.
+# PATHS, DRIVER, LIMITS: as of server.py. URI: or the number of an open file, a serial line. STEPS is a line with a JSON
+# list (MicroPython's arguments end at 255 bytes). A step is a request or, for node, a list of requests to be made at
+# once; or {"wait_ms": n}: serve for so long. A request has the arguments of Remote.request() with the method as text,
+# or "ping". Prints a line of JSON for each step, what it came to, and one of counters. Runs unchanged on CPython and
+# MicroPython.
 
 import json
 import sys
@@ -54,7 +55,7 @@ async def attempt(remote, step):
 
 async def asynchronous(uri, steps):
     async with node:
-        remote = await node.connect(uri)
+        remote = node.remote(line, line.peer) if line else await node.connect(uri)
         for step in steps:
             if isinstance(step, list):
                 show(await asyncio.gather(*[attempt(remote, request) for request in step]))
@@ -67,7 +68,7 @@ async def asynchronous(uri, steps):
 
 def plain(uri, steps):
     node.open()
-    remote = node.connect(uri)
+    remote = node.remote(line, line.peer) if line else node.connect(uri)
     for step in steps:
         if "wait_ms" in step:
             start = node.now()
@@ -81,7 +82,12 @@ def plain(uri, steps):
 
 driver, limits, uri = sys.argv[2:]
 steps = json.loads(sys.stdin.readline())
-node = (Node if driver == "node" else Loop)(**json.loads(limits))
+line = None
+if uri.isdigit():
+    from coaplet.serial import Serial
+
+    line = Serial(open(int(uri), "r+b", buffering=0), 1152)
+node = (Node if driver == "node" else Loop)(transports=(line,) if line else (), **json.loads(limits))
 if driver == "node":
     import asyncio
 

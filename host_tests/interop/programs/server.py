@@ -1,8 +1,9 @@
 # A coaplet server for programs that nobody here wrote: server.py PATHS DRIVER LIMITS URI...
 #
 # PATHS go in front of sys.path, with colons between; DRIVER is node (asyncio) or loop (select.poll alone, no async
-# resources); LIMITS are the driver's arguments as JSON. Prints "READY" and its addresses, then serves until it is
-# killed. Runs unchanged on CPython and MicroPython.
+# resources); LIMITS are the driver's arguments as JSON. In place of the URIs there may be the number of an open file, a
+# serial line. Prints "READY" and its addresses, then serves until it is killed. Runs unchanged on CPython and
+# MicroPython.
 
 import json
 import sys
@@ -16,7 +17,13 @@ DRIVER = sys.argv[2]
 LONG_PATH = "/".join("s%02d" % i for i in range(1, 15))
 LARGE = "".join("%04d-" % i for i in range(200))  # 1000 bytes
 
-driver = (Node if DRIVER == "node" else Loop)(*sys.argv[4:], **json.loads(sys.argv[3]))
+listen = sys.argv[4:]
+limits = json.loads(sys.argv[3])
+if listen[0].isdigit():
+    from coaplet.serial import Serial
+
+    limits["transports"] = (Serial(open(int(listen.pop()), "r+b", buffering=0), 1152),)
+driver = (Node if DRIVER == "node" else Loop)(*listen, **limits)
 stored = {}
 counts = {}
 

@@ -1,7 +1,8 @@
 """Debian packages without root: a private apt whose every file is in build/apt, unpacked with dpkg-deb.
 
-One instance an architecture. Its package database is empty, so apt itself names everything a program needs, down to
-the C library. Mirror, proxy and signing keys are the machine's own; signatures are checked as usual.
+One instance an architecture, and one for source packages. Its package database is empty, so apt itself names
+everything a program needs, down to the C library. Mirror, proxy and signing keys are the machine's own; signatures are
+checked as usual.
 """
 
 import platform
@@ -47,13 +48,26 @@ def debian_architecture() -> str:
 
 
 class Apt:
-    def __init__(self, arch: str) -> None:
+    def __init__(self, arch: str, *, sources: bool = False) -> None:
         self._arch = arch
-        self._home = BUILD / "apt" / arch
+        self._kind = "deb-src" if sources else "deb"
+        self._home = BUILD / "apt" / ("source" if sources else arch)
         self._outcome: Unavailable | bool = False  # of the one update a run: not yet, done, or the reason why not
 
-    def unpack(self, packages: tuple[str, ...], folder: Path, only: str = "") -> None:
-        """Unpack packages and all they depend on; with `only`, that one file of them."""
+    def unpack(
+        self,
+        packages: tuple[str, ...],
+        folder: Path,
+        only: str = "",
+        *,
+        without: tuple[str, ...] = (),
+        keep: bool = True,
+    ) -> None:
+        """Unpack packages and all they depend on.
+
+        only: that one file of them. without: tar's patterns of what is left out; its `*` matches a `/`, too.
+        keep: leave what was downloaded where it is, for the next time.
+        """
         self._update()
         archives = self._home / "archives"
         install = self._command("install", "--yes", *packages)
@@ -64,7 +78,17 @@ class Apt:
         say(f"{packages[0]}:{self._arch}: {len(sizes)} packages of Debian {SUITE}, {to_get / 1e6:.1f} MB to download")
         run([*install, "--download-only"])
         for name in sizes:
-            _unpack_one(archives / name, folder, only)
+            _unpack_one(archives / name, folder, only, without)
+        if not keep:
+            for name in sizes:
+                (archives / name).unlink()
+
+    def download_sources(self, packages: tuple[str, ...], folder: Path) -> None:
+        """Download source packages as they are, archives and all, into a folder."""
+        self._update()
+        for package in packages:
+            say(f"source of {package}, Debian {SUITE}")
+            run(self._command("source", "--download-only", package), cwd=folder)
 
     def _command(self, *words: str) -> list[str]:
         return ["apt-get", "-c", str(self._home / "apt.conf"), "--quiet", *words]
@@ -89,8 +113,9 @@ class Apt:
         signed = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
         reason = Unavailable("apt-get indextargets names no Debian mirror: is there one in the apt sources?")
         for mirror in _mirrors():
-            (self._home / "sources.list").write_text(f"deb {signed}{mirror} {SUITE} main\n")
-            say(f"package index of Debian {SUITE} for {self._arch}")
+            (self._home / "sources.list").write_text(f"{self._kind} {signed}{mirror} {SUITE} main\n")
+            what = self._arch if self._kind == "deb" else "sources"
+            say(f"package index of Debian {SUITE} for {what}")
             try:
                 run(self._command("update", "--error-on=any"))
                 return
@@ -102,14 +127,18 @@ class Apt:
         raise reason
 
 
-def _unpack_one(package: Path, folder: Path, only: str) -> None:
-    if not only:
+def _unpack_one(package: Path, folder: Path, only: str, without: tuple[str, ...]) -> None:
+    if not only and not without:
         run(["dpkg-deb", "--extract", package, folder])
         return
+    words = [f"./{only}"] if only else [f"--exclude={pattern}" for pattern in without]
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as contents:
-        subprocess.run(
-            ["tar", "-x", "-C", folder, f"./{only}"], stdin=contents.stdout, check=False, capture_output=True
+        done = subprocess.run(
+            ["tar", "-x", "-C", folder, *words], stdin=contents.stdout, check=False, capture_output=True, text=True
         )
+    if not only and (done.returncode or contents.returncode):  # with `only`, most packages do not have that file
+        why = done.stderr.strip().splitlines() or ["dpkg-deb failed"]
+        raise Unavailable(f"{package.name} cannot be unpacked: {why[-1]}")
 
 
 def _mirrors() -> list[str]:

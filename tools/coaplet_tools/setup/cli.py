@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     try:
         if _all_ready(wanted):
             return 0
-        with _alone():
+        with alone():
             missing = list(_get_all(wanted))
     except Unavailable as reason:
         say(f"failed: {reason}")
@@ -82,7 +82,7 @@ def _is_had(part: programs.Part) -> bool:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Keep a second setup of this tree waiting until this one is done."""
     BUILD.mkdir(exist_ok=True)
     with (BUILD / "setup.lock").open("w") as lock:

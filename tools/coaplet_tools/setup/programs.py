@@ -18,7 +18,7 @@ from coaplet_tools.setup.places import BIN, BUILD, Unavailable, digest, replacin
 from coaplet_tools.setup.state import Entry
 
 NATIVE = debian_architecture()
-_LOADERS = {
+LOADERS = {
     "amd64": "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
     "arm64": "usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1",
     "i386": "usr/lib/i386-linux-gnu/ld-linux.so.2",
@@ -158,7 +158,7 @@ def _unpack(part: Part) -> None:
 
 
 def _launcher(part: Part, file: str) -> str:
-    loader = _LOADERS.get(part.arch)
+    loader = LOADERS.get(part.arch)
     if part.needs == "qemu-arm":
         start = '"$here/qemu-arm-static" -L "$root" '
     elif part.only or not loader:
