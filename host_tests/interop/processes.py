@@ -121,9 +121,9 @@ def run_ours(runtime: Runtime, driver: str, uri: str, steps: list[Any], **limits
     return _run(*ours(runtime, "client.py", driver, json.dumps(limits), uri), steps, files)
 
 
-def run_aiocoap(uri: str, steps: list[Any], *device: str) -> list[Any]:
+def run_aiocoap(uri: str, steps: list[Any]) -> list[Any]:
     """Run aiocoap's client to its end. Returns what each step came to."""
-    command = [sys.executable, str(PROGRAMS / "aiocoap_client.py"), uri, *device]
+    command = [sys.executable, str(PROGRAMS / "aiocoap_client.py"), uri]
     return _run(command, {**os.environ, "AIOCOAP_CLIENT_TRANSPORT": "udp6"}, steps)
 
 

@@ -1,5 +1,5 @@
-# aiocoap as a client: aiocoap_client.py URI [DEVICE] < STEPS. Steps (and ack_timeout_ms) and what is printed are as of
-# client.py, without counters. DEVICE: of a serial line, which is coap://line.dev.alt then.
+# aiocoap as a client: aiocoap_client.py URI < STEPS. Steps (and ack_timeout_ms) and what is printed are as of
+# client.py, without counters.
 
 import asyncio
 import json
@@ -50,12 +50,7 @@ async def attempt(context: aiocoap.Context, uri: str, step: dict) -> dict:
 
 
 async def main(uri: str, steps: list) -> None:
-    if len(sys.argv) > 2:
-        from aiocoap_line import transports
-
-        context = await aiocoap.Context.create_client_context(transports=transports(sys.argv[2]))
-    else:
-        context = await aiocoap.Context.create_client_context()
+    context = await aiocoap.Context.create_client_context()
     for step in steps:
         if isinstance(step, list):
             result = await asyncio.gather(*[attempt(context, uri, request) for request in step])
@@ -64,8 +59,7 @@ async def main(uri: str, steps: list) -> None:
         else:
             result = await attempt(context, uri, step)
         print(json.dumps(result), flush=True)
-    if len(sys.argv) == 2:  # its slipmux complains on standard error that it is shut down
-        await context.shutdown()
+    await context.shutdown()
 
 
 asyncio.run(main(sys.argv[1], json.loads(sys.stdin.readline())))

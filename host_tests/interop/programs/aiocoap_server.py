@@ -1,5 +1,4 @@
-# aiocoap as a server: aiocoap_server.py HOST PORT, or the DEVICE of a serial line, with resources of the names and
-# answers that server.py has.
+# aiocoap as a server: aiocoap_server.py HOST PORT, with resources of the names and answers that server.py has.
 
 import asyncio
 import sys
@@ -57,18 +56,13 @@ class Store(resource.Resource, resource.PathCapable):
         return Message(code=aiocoap.DELETED)
 
 
-async def main(host: str, port: str = "") -> None:
+async def main(host: str, port: int) -> None:
     site = resource.Site()
     site.add_resource([".well-known", "core"], resource.WKCResource(site.get_resources_as_linkheader))
     for name in ("text", "large", "echo", "inspect", "slow", "store"):
         site.add_resource([name], globals()[name.capitalize()]())
-    if port:
-        await aiocoap.Context.create_server_context(site, bind=(host, int(port)))
-    else:
-        from aiocoap_line import transports
-
-        await aiocoap.Context.create_server_context(site, transports=transports(host))
+    await aiocoap.Context.create_server_context(site, bind=(host, port))
     await asyncio.get_running_loop().create_future()
 
 
-asyncio.run(main(*sys.argv[1:]))
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
