@@ -62,6 +62,8 @@ class Server(AnyHost):
         until = network.elapsed + ms
         sent = []
         while True:
+            if ARCH and len(sent) % 50 == 0:
+                gc.collect()
             wait = endpoint.poll_timeout(network.now)
             if wait < 0 or network.elapsed + wait > until:
                 network.advance(until - network.elapsed)

@@ -28,11 +28,12 @@ def encoded(options, room, token=b"", offset=0, kind=0, code=1, mid=0x1234):
         values.append(value)
         k += 3
     buf = bytearray(b"\xee" * (room + 4))
-    start = encode(buf, table, values, table, token, room << 16 | (0x40 | kind << 4) << 8 | code)
+    place = encode(buf, table, values, table, token, room << 16 | (0x40 | kind << 4) << 8 | code)
     assert bytes(buf[room:]) == b"\xee" * 4
-    if start < 0:
+    if place == -1:
         return None
-    assert start >= 0 and bytes(buf[:start]) == b"\xee" * start
+    start = place >> 16 & 0xFFFF
+    assert place & 0xFFFF == room and bytes(buf[:start]) == b"\xee" * start
     return bytes(buf[start:room])
 
 
@@ -122,5 +123,5 @@ def test_the_loops_copy_compare_and_move():
     assert same(b"bcd", buf, 4, 3) == 1 and same(b"bcx", buf, 4, 3) == 0 and same(b"", buf, 0, 0) == 1
     buf = bytearray(4)
     as_buffer = (lambda text: text) if TAKES_STR else (lambda text: text.encode())  # only viper sees a str's bytes
-    assert copy_ascii(buf, 1, as_buffer("abc"), 3) == 3 and buf == b"\0abc"
-    assert copy_ascii(buf, 0, as_buffer("ab\u00e9"), 3) == -1 and copy_ascii(buf, 0, as_buffer("\u20ac"), 1) == -1
+    assert copy_ascii(3, as_buffer("abc"), buf, 1) == 3 and buf == b"\0abc"
+    assert copy_ascii(3, as_buffer("ab\u00e9"), buf, 0) == -1 and copy_ascii(1, as_buffer("\u20ac"), buf, 0) == -1

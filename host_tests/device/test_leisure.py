@@ -52,7 +52,7 @@ class Member(Host):
     def idle(self):
         endpoint = self.endpoint
         assert not any([ex.state for ex in endpoint.exchanges + endpoint.handlers])
-        return endpoint.spare == 2 and not endpoint.due and endpoint.ready is None
+        return endpoint.spare == 2 and not endpoint.due and not endpoint.ready()
 
 
 def when(s, least, most):

@@ -28,7 +28,7 @@ def finished(out):
 
 def test_a_new_message_is_an_empty_one():
     m = Message(4)
-    assert (m.code, m.kind, m.mid, m.tkl, m.end, m.record) == (0, 0, 0, 0, 0, 0)
+    assert (m.code, m.kind, m.mid, m.tkl, m.end) == (0, 0, 0, 0, 0)
     assert m.data == b"" and m.peer is None and m.transport is None and not m.multicast and not m.truncated
     assert m.options(11) == [] and m.option(11) is None
 

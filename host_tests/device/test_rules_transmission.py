@@ -187,15 +187,15 @@ def test_what_is_sent_and_what_is_overwritten_is_counted():
     assert c.endpoint.counters.sent == 5
     for count in (0, 1, 2):  # replies that no transport fetches
         c.endpoint.handle_datagram(c.network.now, message(CON, 0, count), "s", c.link)
-        assert c.endpoint.counters.overwritten == count and c.endpoint.ready is c.link
+        assert c.endpoint.counters.overwritten == count and c.endpoint.ready(c.link)
     assert c.sent() == [(message(RST, 0, 2), "s")] and c.endpoint.counters.sent == 6
     s = server()
     for count in (0, 1, 2):
         s.endpoint.handle_datagram(s.network.now, message(CON, GET, count, b"", path("nothing")), "p", s.link)
         s.events()
-        assert s.endpoint.counters.overwritten == count and s.endpoint.ready is s.link
+        assert s.endpoint.counters.overwritten == count and s.endpoint.ready(s.link)
     ((data, _),) = s.sent()
-    assert data[:4] == b"\x60\x84\0\2" and s.endpoint.ready is None
+    assert data[:4] == b"\x60\x84\0\2" and not s.endpoint.ready()
 
 
 # Slots given back
@@ -213,7 +213,7 @@ def test_a_request_that_does_not_fit_gives_its_slot_back():
             c.endpoint.spare == 1
             and not c.endpoint.full()
             and not c.endpoint.due
-            and c.endpoint.ready is None
+            and not c.endpoint.ready()
             and c.sent() == []
         )
 
@@ -233,7 +233,7 @@ def test_a_request_that_is_given_up_before_it_is_sent_leaves_no_trace():
     c.endpoint.begin(ex, GET)
     c.endpoint.send(c.network.now, ex)
     c.endpoint.release(ex)
-    assert c.endpoint.due == 0 and c.endpoint.ready is None and c.sent() == []
+    assert c.endpoint.due == 0 and not c.endpoint.ready() and c.sent() == []
     assert c.get("next", "t") is ex and c.network.log[-1][2] == "next"  # whoever has the slot then is sent
 
 

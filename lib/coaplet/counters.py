@@ -12,6 +12,11 @@
 #   faults        exceptions of ours or of a transport's, caught by the driver
 #   probings      callers that PROBING_RATE held back    no_mids      responses lost since all Message IDs were in use
 #   early         unsafe requests forgotten too early
+#
+# Behind them are five cells of the endpoint's state, for machine code: [21] the event of the datagram taken in last;
+# [22] whether the scratch waits for a transport, 2 where tx_buf is another's now; [23] what calls for care with a
+# datagram: 1 a peer is left alone, 2 there are async slots, 4 no deadline is set, 8 it was sent to a group; [24] whether
+# tx_peer may be another than the peer heard last; [25] where the last piggybacked reply lay in its buffer.
 
 from array import array
 
@@ -28,7 +33,7 @@ class Counters:
 
     def __init__(self):
         # with 32 bits for viper, which begin again at 0; CPython's would raise then, and so have 64
-        self.counts = array("I" if MICROPYTHON else "Q", [0] * 21)
+        self.counts = array("I" if MICROPYTHON else "Q", [0] * 26)
 
     def __getattr__(self, name):
         try:

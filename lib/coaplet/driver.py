@@ -4,19 +4,20 @@
 
 import gc
 
-from .endpoint import Endpoint
+from .endpoint import Endpoint, take
 from .port import const, micropython, ticks_ms
 from .uri import is_address, is_group, split
 
 # Counters (counters.py)
 _N_SEND_ERRORS = const(16)
+_EVENT = const(21)
+_READY = const(22)
 
 _REQUEST = const(1)  # an event (endpoint.py)
 _PORT = const(5683)  # RFC 7252 6.1
 _FEW = const(32)  # slots that are searched one by one
 
 # a function is called sooner than a method
-_handle_datagram = Endpoint.handle_datagram
 _poll_transmit = Endpoint.poll_transmit
 
 # RFC 7228's class-1 device: limits for a node of 10 KiB
@@ -34,6 +35,7 @@ class Driver:
         self.endpoint = _endpoint(limits)
         self.now = ticks_ms
         self.server = None
+        self._serve = None
         self.turns = []  # of callers that wait for an exchange
         self._async_slots = async_slots
         self._transports = list(transports)
@@ -88,9 +90,10 @@ class Driver:
         5.10.8), and a GET's response has the ETag.
         """
         if self.server is None:
-            from .server import Server
+            from .server import Server, serve
 
             self.server = Server(self.endpoint, self, self._async_slots)
+            self._serve = serve
         try:
             from .linkformat import link_attributes
 
@@ -145,7 +148,10 @@ class Driver:
             if datagram is None:
                 return found
             now = self.now()
-            _handle_datagram(self.endpoint, now, datagram[0], datagram[1], transport, transport.multicast)
+            if transport.multicast:
+                self.endpoint.handle_datagram(now, datagram[0], datagram[1], transport, True)
+            else:
+                take(self.endpoint.taking, now, datagram[0], datagram[1], transport)
             follow(self, now)
             if not transport.more:
                 return True
@@ -155,17 +161,21 @@ class Driver:
     def _follow(self, now):
         """Events first, then what is to be sent: the order that endpoint.py asks for."""
         endpoint = self.endpoint
-        if endpoint.event == _REQUEST:
-            endpoint.event = 0
-            if self.server is not None:
-                self.server.handle(now)
-            else:
+        counts = endpoint.counts
+        if counts[_EVENT] == _REQUEST:
+            counts[_EVENT] = 0
+            if self.server is None:
                 endpoint.reject()
-        while endpoint.event or endpoint.ended:
+            else:
+                try:
+                    self._serve(endpoint.serving, now)
+                except Exception as error:
+                    self.server.fail(now, error)
+        while counts[_EVENT] or endpoint.ended:
             self._settle(endpoint.poll_event())
-        if endpoint.ready is not None or endpoint.due:
+        if counts[_READY] or endpoint.due:
             for transport in self._transports:
-                while (endpoint.ready is transport or endpoint.due) and _poll_transmit(endpoint, transport):
+                while (counts[_READY] or endpoint.due) and _poll_transmit(endpoint, transport):
                     if not transport.send(endpoint.tx_buf, endpoint.tx_peer):
                         endpoint.counts[_N_SEND_ERRORS] += 1
 

@@ -23,9 +23,9 @@ _LENGTH = const(0x7FFF)
 _KIND = const(5)
 _CODE = const(6)
 _MID = const(7)
+_RECORD = const(12)
 
 # Counters (counters.py)
-_N_REQUESTS = const(2)
 _N_EARLY = const(20)
 
 _FIRST = const(4)  # cells before the Message IDs
@@ -52,53 +52,26 @@ class Duplicates:
         self._reply_bytes = min(reply_bytes, _LENGTH)
         self._replies = bytearray(slots * self._reply_bytes)
         self._parameters = parameters
-        self._hot = (self._cells, self._since, self._peers, self._transports, counts)
+        self._counts = counts
+        self.hot = (self._cells, self._since, self._peers, self._transports, self)
 
-    @micropython.viper
-    def note(self, now: int, table, peer, transport) -> int:
+    def note(self, now, table, peer, transport):
         """Note the message of a table, if it is not noted already. Returns its slot, or -1 - slot for a repeat.
 
-        A request that is new is counted. Allocates: nothing.
+        The slot is in the table, too. Allocates: nothing.
         """
-        a, b, peers, transports, c = self._hot
-        message = ptr16(table)
-        cells = ptr16(a)
-        counts = ptr32(c)
-        mid = int(message[_MID])
-        first = 0
-        ring = 1
-        code = int(message[_CODE])
-        if code != 1 and code != 5 and code < 32:
-            first = int(cells[0])
-            ring = 2
-        i = first + _FIRST
-        n = i + int(cells[3])
-        while i < n:
-            if int(cells[i + 0]) == mid and self._is(i - _FIRST, now, peer, transport):
-                return _FIRST - 1 - i
-            i += 1
-        i = int(cells[ring + 0])
-        if first and self._lasts(i, now):
-            counts[_N_EARLY] = int(counts[_N_EARLY]) + 1
-        n = i + 1
-        if n == first + int(cells[0]):
-            n = first
-        cells[ring + 0] = n
-        cells[_FIRST + i] = mid
-        n = _FIRST + i + 2 * int(cells[0])
-        cells[n + 0] = int(message[_KIND]) << 15  # a NON's bit
-        since = ptr32(b)
-        since[i + 0] = now & _TICKS
-        peers[i] = peer
-        transports[i] = transport
-        if code < 32:
-            counts[_N_REQUESTS] = int(counts[_N_REQUESTS]) + 1
-        return i
+        return note(self.hot, now, table, peer, transport)
+
+    def overwrite(self, i, now):
+        """Count what is forgotten too early."""
+        if self.lasts(i, now):
+            self._counts[_N_EARLY] += 1
 
     def _is(self, i, now, peer, transport):
-        return self._peers[i] == peer and self._transports[i] is transport and self._lasts(i, now)
+        return self._peers[i] == peer and self._transports[i] is transport and self.lasts(i, now)
 
-    def _lasts(self, i, now):
+    def lasts(self, i, now):
+        """Tell whether what slot i notes has not expired."""
         if self._peers[i] is None:
             return False  # never used, or swept
         p = self._parameters
@@ -116,7 +89,7 @@ class Duplicates:
 
     def owned(self, rx):
         """Returns the slot of a message that was noted, or -1: an async handler may outlive its slot."""
-        i = rx.record
+        i = rx.table[_RECORD]
         if self._cells[_FIRST + i] == rx.table[_MID] and self._peers[i] == rx.peer:
             return i if self._transports[i] is rx.transport else -1
         return -1
@@ -163,8 +136,45 @@ class Duplicates:
         i = 2 * self.slots
         while i:
             i -= 1
-            if self._lasts(i, now):
+            if self.lasts(i, now):
                 left = True
             else:
                 self._peers[i] = None
         return left
+
+
+@micropython.viper
+def note(hot, now: int, table, peer, transport) -> int:
+    """Duplicates.note(), of whose it is the `hot`: a function is called sooner than a method."""
+    a, b, peers, transports, slots = hot
+    message = ptr16(table)
+    cells = ptr16(a)
+    mid = int(message[_MID])
+    first = 0
+    ring = 1
+    code = int(message[_CODE])
+    if code != 1 and code != 5 and code < 32:
+        first = int(cells[0])
+        ring = 2
+    i = first + _FIRST
+    n = i + int(cells[3])
+    while i < n:
+        if int(cells[i + 0]) == mid and slots._is(i - _FIRST, now, peer, transport):
+            return _FIRST - 1 - i
+        i += 1
+    i = int(cells[ring + 0])
+    if first:
+        slots.overwrite(i, now)
+    n = i + 1
+    if n == first + int(cells[0]):
+        n = first
+    cells[ring + 0] = n
+    cells[_FIRST + i] = mid
+    n = _FIRST + i + 2 * int(cells[0])
+    cells[n + 0] = int(message[_KIND]) << 15  # a NON's bit
+    message[_RECORD] = i
+    since = ptr32(b)
+    since[i + 0] = now & _TICKS
+    peers[i] = peer
+    transports[i] = transport
+    return i

@@ -8,9 +8,9 @@
 # `now` is in ticks (port.ticks_ms). `peer` is opaque and compared with ==. At most one event a datagram; self.rx is
 # valid until the next handle_*. Nothing a peer sends raises. Buffers, slots and deadlines are transmission.py's.
 
-from .duplicates import Duplicates
+from .duplicates import Duplicates, note
 from .message import Message, Outgoing
-from .port import const, micropython, ticks_add, ticks_diff
+from .port import const, micropython, ptr16, ptr32, ticks_add, ticks_diff
 from .transmission import Exchange, Transmission
 from .wire import encode, find_option, option_table, parse
 
@@ -52,37 +52,102 @@ _ACK = const(2)
 _RST = const(3)
 
 # Counters (counters.py)
+_N_RECEIVED = const(0)
 _N_REQUESTS = const(2)
 _N_RESPONSES = const(3)
 _N_DUPLICATES = const(5)
 _N_IGNORED = const(6)
 _N_MALFORMED = const(7)
 _N_UNEXPECTED = const(8)
+_N_OVERSIZED = const(9)
 _N_RESETS = const(11)
 _N_REFUSED = const(12)
 _N_NOT_KEPT = const(13)
 _N_NO_MIDS = const(19)
+_EVENT = const(21)
+_READY = const(22)
+_CARE = const(23)
+_STALE = const(24)
+_PLACE = const(25)
+_HAS_SLOTS = const(2)
+_IDLE = const(4)
+_GROUP = const(8)  # in a table's [3], too
+_TRUNCATED = const(4)
 
 # What a datagram may be (wire.py)
 _IGNORED = const(0)
 _EMPTY = const(3)
 
 # Cells of a message's table (wire.py)
+_LOOK = const(3)
 _KIND = const(5)
-_SIZE = const(5)
 _MID = const(7)
 _TKL = const(8)
 _END = const(9)
 _ANSWER = const(10)
+_RECORD = const(12)
 
-_HEAD = const(12)
+_HEAD = const(13)
 _SPECIAL = const(256)
-_HEADROOM = const(64)
 _PIGGYBACKED = const(64 << 16 | 0x6000)  # where the payload lies, and the first byte of an ACK
 _ACK_DELAY_MS = const(200)  # an async handler's time to answer piggybacked (RFC 7252 5.2.2)
 _HOUR_MS = const(3600000)
 
-_len = len  # found sooner than a builtin
+
+@micropython.viper
+def take(hot, now: int, data, peer, transport):
+    """Endpoint.handle_datagram() for what was sent to this host alone; hot: an endpoint's `taking`."""
+    rx, table, endpoint, c, mtu, parse, length, ring, note, last, at = hot
+    counts = ptr32(c)
+    counts[_N_RECEIVED] = int(counts[_N_RECEIVED]) + 1
+    n = int(length(data))
+    i = 0
+    if n > int(mtu):
+        i = _TRUNCATED
+        counts[_N_OVERSIZED] = int(counts[_N_OVERSIZED]) + 1
+    found = int(parse(data, -1, n, table, i))
+    rx.data = data
+    if peer is not last or transport is not at:
+        peer = endpoint.change_peer(peer, transport)
+    care = int(counts[_CARE])
+    if found != _REQUEST or care:
+        if not endpoint.is_request(now, found):
+            return
+    i = int(note(ring, now, table, peer, transport))
+    if i < 0:
+        if not endpoint.runs_again(-1 - i):
+            return
+    elif care & _HAS_SLOTS and endpoint.at_work():
+        return
+    if care & _IDLE:
+        endpoint.arm_sweep(now)
+    counts[_N_REQUESTS] = int(counts[_N_REQUESTS]) + 1
+    counts[_EVENT] = _REQUEST
+
+
+@micropython.viper
+def reply(hot, now: int, token):
+    """Endpoint.send_reply() to a CON of a safe method; hot: an endpoint's `replying`; token: rx.data, in which it is."""
+    rx, table, endpoint, out, options, buf, found, c, values, encode, peer, transport, view = hot
+    counts = ptr32(c)
+    code = int(out.code)
+    if code > 63 and code < 96 and int(counts[_READY]) == 0:  # a success
+        place = int(encode(buf, options, values, table, token, _PIGGYBACKED | code))
+        if place >= 0:
+            if place != int(counts[_PLACE]):  # of the last one
+                view = found(place)
+                if not view:
+                    view = endpoint.view_reply(place)
+                counts[_PLACE] = place
+                hot[12] = view
+            endpoint.tx_buf = view
+            if int(counts[_STALE]):
+                endpoint.tx_peer = peer
+                endpoint.ready_at = transport
+                counts[_STALE] = 0
+            counts[_READY] = 1
+            return
+    endpoint.send_reply(now)
 
 
 class Endpoint(Transmission):
@@ -94,16 +159,16 @@ class Endpoint(Transmission):
 
     def __init__(self, duplicates=8, replay_bytes=80, max_options=16, **limits):
         super().__init__(max_options=max_options, **limits)
-        self.rx = Message(max_options)
-        self._duplicates = Duplicates(duplicates, replay_bytes, self.counts, self.parameters)
-        self.event = 0  # what poll_event() will return of the datagram taken in last
+        rx = self.rx = Message(max_options)
+        ring = self._duplicates = Duplicates(duplicates, replay_bytes, self.counts, self.parameters)
         self.exchange = None
-        # What each request needs, since to unpack a list costs as much as two attributes, and a function in it a method
-        rx = self.rx
+        # What each request needs, since to unpack a list costs no more than two attributes, and a function in it less
+        # than a global one. take_rx() and _swap() put others in their places.
         out = self._scratch
-        ring = self._duplicates
-        self.hot = [rx, rx.table, self.counts, self.mtu, ring, type(ring).note]
-        self.hot += [out, out.table, out.buf, out.values, out.views]
+        self.taking = [rx, rx.table, self, self.counts, self.mtu, parse, len, ring.hot, note, None, None]
+        self.replying = [rx, rx.table, self, out, out.table, out.buf, out.found, self.counts, out.values, encode]
+        self.replying += [None, None, None]
+        self.serving = [rx, rx.table, self.replying, out, out.table, reply]  # and what server.py adds
 
     def add_async_slots(self, n):
         """Make room for n async handlers at a time: a buffer of mtu and an option table each."""
@@ -112,64 +177,57 @@ class Endpoint(Transmission):
             ex = Exchange(Outgoing(self.mtu, option_table(capacity), [None] * capacity))
             self.handlers.append(ex)
             self._free(ex)
+            self.counts[_CARE] |= _HAS_SLOTS
 
     # Receiving
 
-    @micropython.native
     def handle_datagram(self, now, data, peer, transport, multicast=False):
         """Take in one received datagram (RFC 7252 4.2, 4.3).
 
         data: bytes-like; kept until the next handle_*. Never raises for what is in it. Allocates: nothing.
         """
-        rx, table, counts, mtu, ring, note, _, _, _, _, _ = self.hot
-        found = parse(data, -1, _len(data), table, counts, mtu)
-        if peer is not rx.peer:
-            if peer == rx.peer:
-                peer = rx.peer  # one object a peer, so that what is noted of it costs no more memory
-            else:
-                rx.peer = peer
-        rx.data = data
-        rx.transport = transport
-        rx.multicast = multicast
-        if found != _REQUEST or multicast or self._probing:
-            if not self._is_request(now, found):
-                return
-        i = note(ring, now, table, peer, transport)
-        if i < 0:
-            if not self._runs_again(-1 - i):
-                return
-        else:
-            rx.record = i
-            if self.handlers and self._at_work():
-                return
-        if self.deadline is None:
-            self.deadline = ticks_add(now, _HOUR_MS)
-        self.event = _REQUEST
+        if multicast:
+            self.counts[_CARE] |= _GROUP
+        take(self.taking, now, data, peer, transport)
 
-    def _is_request(self, now, found):
+    def change_peer(self, peer, transport):
+        """Note who rx is from. Returns the peer: one object a peer, so that what is noted of it takes no more room."""
+        rx = self.rx
+        if peer == rx.peer:
+            peer = rx.peer
+        rx.peer = self.taking[9] = self.replying[10] = peer
+        rx.transport = self.taking[10] = self.replying[11] = transport
+        self.counts[_STALE] = 1
+        return peer
+
+    def is_request(self, now, found):
         """Settle what else a datagram may be, and who was heard of. Returns whether it is a request to be served."""
         rx = self.rx
+        table = rx.table
         counts = self.counts
+        multicast = counts[_CARE] & _GROUP
+        if multicast:
+            counts[_CARE] -= _GROUP
+            table[_LOOK] |= multicast
         if found == _IGNORED:
             counts[_N_IGNORED] += 1
             return False
         if self._probing:
             self._heard(rx.peer, rx.transport)
-        kind = rx.table[_KIND]
         if found == _EMPTY:
             self._handle_empty(now)
-        elif found < _IGNORED or rx.multicast and kind == _CON:  # RFC 7252 4.2, 8.1
+        elif found < _IGNORED or multicast and table[_KIND] == _CON:  # RFC 7252 4.2, 8.1
             counts[_N_MALFORMED] += 1
             self.reject()
         elif found == _REQUEST:
-            if rx.multicast:
-                rx.table[_ANSWER] |= _SPECIAL
+            if multicast:
+                table[_ANSWER] |= _SPECIAL
             return True
         else:
             self._handle_response(now)
         return False
 
-    def _runs_again(self, i):
+    def runs_again(self, i):
         """Deal with a repeated request, noted in slot i (RFC 7252 4.5). Returns whether it is to be served again."""
         rx = self.rx
         ring = self._duplicates
@@ -178,8 +236,7 @@ class Endpoint(Transmission):
         if rx.table[_KIND] == _NON or answer == _IN_WORK:
             return False
         if answer == _NOTHING:
-            rx.record = i
-            self.counts[_N_REQUESTS] += 1
+            rx.table[_RECORD] = i
             return True  # a safe request simply runs again
         if answer == _EMPTY_ACK:
             self._acknowledge_rx(rx)
@@ -188,7 +245,7 @@ class Endpoint(Transmission):
             self._send_scratch(rx.peer, rx.transport)
         return False
 
-    def _at_work(self):
+    def at_work(self):
         """Tell whether an async handler works on rx already, whose slot was taken; a CON is acknowledged then."""
         rx = self.rx
         ex = self._by_request(rx)
@@ -201,7 +258,6 @@ class Endpoint(Transmission):
             if ex.message.data[i] != rx.data[i]:
                 return False  # it took longer than EXCHANGE_LIFETIME: this is another request
         self.counts[_N_DUPLICATES] += 1
-        self.counts[_N_REQUESTS] -= 1
         if ex.state == _RUNNING or rx.table[_KIND] == _NON:
             self._duplicates.mark(rx, _IN_WORK)
         else:
@@ -284,7 +340,7 @@ class Endpoint(Transmission):
             counts[_N_MALFORMED] += 1  # RFC 7252 5.4.1: an unrecognized critical option rejects the response
             self.reject()
             self._answer(ex)  # asked again, it would only come again
-            self.event = _REFUSED
+            counts[_EVENT] = _REFUSED
             return
         if ex.state == _SENT:
             self._note_rtt(now, ex)
@@ -314,7 +370,7 @@ class Endpoint(Transmission):
         self._return_out(ex)
         ex.state = _ENDED
         self.exchange = ex
-        self.event = _RESPONSE
+        self.counts[_EVENT] = _RESPONSE
 
     def handle_timeout(self, now):
         """Do what is due: retransmit, give up, acknowledge for slow handlers, forget what has expired.
@@ -331,6 +387,13 @@ class Endpoint(Transmission):
                 self.freed = True
         if self._duplicates.sweep(now):
             self._arm(ticks_add(now, _HOUR_MS))
+        if self.deadline is None:
+            self.counts[_CARE] |= _IDLE
+
+    def arm_sweep(self, now):
+        """Something was noted that expires, and no deadline is set."""
+        self._arm(ticks_add(now, _HOUR_MS))
+        self.counts[_CARE] &= ~_IDLE
 
     def _acknowledge(self, ex):
         """Send the empty ACK of a request that an async handler works on (RFC 7252 5.2.2)."""
@@ -341,9 +404,9 @@ class Endpoint(Transmission):
 
     def poll_event(self):
         """Returns the next event, or 0. Allocates: nothing."""
-        event = self.event
+        event = self.counts[_EVENT]
         if event:
-            self.event = 0
+            self.counts[_EVENT] = 0
         elif self.ended:
             self.ended -= 1
             ex = self.exchange = self._next_ended()
@@ -361,7 +424,6 @@ class Endpoint(Transmission):
         out.reset(code, rx.data, 4, rx.table[_TKL])
         return out
 
-    @micropython.native
     def send_reply(self, now):
         """Send what reply() returned: piggybacked for a CON, NON for a NON (RFC 7252 5.2).
 
@@ -369,24 +431,8 @@ class Endpoint(Transmission):
         slot can be spared: the last one is for requests of ours, or two peers that acknowledge nothing would keep us
         from sending any. Raises ValueError when the response does not fit mtu. Allocates: nothing.
         """
-        rx, table, _, _, _, _, out, options, buf, values, views = self.hot
-        code = out.code
-        if table[_ANSWER] < 256 and 63 < code < 96 and self.ready is None:  # a success to a CON of a safe method
-            start = encode(buf, options, values, table, rx.data, _PIGGYBACKED | code)
-            if start >= 0:
-                end = _HEADROOM + options[_SIZE]
-                view = views.get(start << 16 | end)
-                if view is None:
-                    out.start = start
-                    out.end = end
-                    view = out.view()
-                self._ready_view = view
-                self._ready_peer = rx.peer
-                self.ready = rx.transport
-                return
-        self._reply_with_care(now, rx, out)
-
-    def _reply_with_care(self, now, rx, out):
+        rx = self.rx
+        out = self._scratch
         out.token(rx.data, 4, rx.table[_TKL])
         if self._finish(now, rx, out):
             ex = self._swap(rx)
@@ -407,6 +453,13 @@ class Endpoint(Transmission):
             return
         self._send_scratch(rx.peer, rx.transport)
 
+    def view_reply(self, place):
+        """The bytes of the scratch at a place that is new."""
+        out = self._scratch
+        out.start = place >> 16
+        out.end = place & 0xFFFF
+        return out.view()
+
     def _swap(self, rx):
         """Make the finished scratch the buffer of an exchange, and the exchange's one the scratch.
 
@@ -418,11 +471,11 @@ class Endpoint(Transmission):
         ex = self._take(True)
         out = ex.out
         ex.out = self._scratch
-        self._scratch = out
-        hot = self.hot
-        hot[6] = out  # the table and the values are shared
-        hot[8] = out.buf
-        hot[10] = out.views
+        hot = self.replying
+        self._scratch = self.serving[3] = hot[3] = out  # the table and the values are shared
+        hot[5] = out.buf
+        hot[6] = out.found
+        self.counts[_PLACE] = 0
         self._own(ex, rx.peer, rx.transport)
         return ex
 
@@ -456,7 +509,7 @@ class Endpoint(Transmission):
             return False
         out.finish(_ACK, table[_MID])
         ring = self._duplicates
-        if rx.record >= ring.slots:
+        if table[_RECORD] >= ring.slots:
             return not ring.keep(rx, out, out.end - out.start)
         if out is not self._scratch:
             ring.mark(rx, _NOTHING)  # an async handler works on it no longer
@@ -467,10 +520,12 @@ class Endpoint(Transmission):
         rx = self.rx
         if not isinstance(rx.data, bytes):  # somebody's buffer, which will be written again
             rx.data = bytes(memoryview(rx.data)[: rx.table[_END]])
-        hot = self.hot
-        self.rx = hot[0] = Message(rx.table[0])
-        hot[1] = self.rx.table
-        self.rx.peer = rx.peer
+        new = self.rx = Message(rx.table[0])
+        new.peer = rx.peer
+        new.transport = rx.transport
+        for hot in (self.taking, self.serving, self.replying):
+            hot[0] = new
+            hot[1] = new.table
         return rx
 
     def defer(self, now, code):

@@ -43,7 +43,7 @@ class ManyDuplicates(Duplicates):
         ring = 1 if code == 1 or code == 5 or code > 31 else 2
         key = (peer, table[_MID], transport, ring)
         i = self._index.get(key, -1)
-        if i >= 0 and self._lasts(i, now):
+        if i >= 0 and self.lasts(i, now):
             return -1 - i
         i = super().note(now, table, peer, transport)
         self._forget(i)
@@ -53,7 +53,7 @@ class ManyDuplicates(Duplicates):
 
     def find(self, now, rx):
         i = self._index.get((rx.peer, rx.table[_MID], rx.transport, 1), -1)
-        return i if i >= 0 and self._lasts(i, now) else -1
+        return i if i >= 0 and self.lasts(i, now) else -1
 
     def _forget(self, i):
         key = self._keys[i]
@@ -94,8 +94,8 @@ class ManyEndpoint(Endpoint):
         self._held = None  # when a caller that waits for a Message ID may try again
         super().__init__(duplicates=1, replay_bytes=replay_bytes, exchanges=exchanges, **limits)
         ring = self._duplicates = ManyDuplicates(duplicates, replay_bytes, self.counts, self.parameters)
-        self.hot[4] = ring
-        self.hot[5] = ManyDuplicates.note
+        self.taking[7] = ring
+        self.taking[8] = ManyDuplicates.note
 
     def handle_timeout(self, now):
         super().handle_timeout(now)

@@ -10,11 +10,11 @@
 import json as _json
 
 from .codes import CoapError
-from .port import const, micropython, ptr8, ptr16
+from .port import const, micropython, ptr16
 from .wire import TAKES_STR, copy, copy_ascii, encode, find_option, move_up, option_table
 
 _HEADROOM = const(64)
-_HEAD = const(12)
+_HEAD = const(13)
 _VIEWS = const(32)  # memoryviews an Outgoing keeps: a slice costs 32 bytes, a kept one nothing
 
 
@@ -40,7 +40,8 @@ class Message:
     """A received message. Its bytes are read where they lie; nothing is copied before it is asked for.
 
     In a plain handler it is valid until the handler returns; an async handler's and a client's are theirs.
-    code: method or response code; method: the same, of a request; peer and transport: where it came from, opaque.
+    code: method or response code; method: the same, of a request; peer and transport: where it came from, opaque;
+    multicast: it was sent to a group.
     payload: bytes, allocated anew each time (copy_into() allocates nothing); payload_size: how many, for nothing.
     content_format: its number, or None. max_age: seconds for which a response is fresh (RFC 7252 5.10.5).
     path: of a request, as str without a slash in front ("" is the root); query: its Uri-Query options, a list of str.
@@ -51,8 +52,6 @@ class Message:
         self.data = b""
         self.peer = None
         self.transport = None
-        self.multicast = False
-        self.record = 0  # the endpoint's: where its duplicates are noted
         self.table = option_table(capacity)
 
     # These are no properties: MicroPython looks through a class that has one for each attribute that is stored in an
@@ -78,6 +77,8 @@ class Message:
             return table[_END]
         if name == "truncated":
             return table[_LOOK] & 4 != 0
+        if name == "multicast":
+            return table[_LOOK] & 8 != 0
         if name == "content_format":
             return self.uint(12, None, 2)
         if name == "max_age":
@@ -176,8 +177,10 @@ class Outgoing:
         self.buf = bytearray(mtu)
         table[_CAPACITY] = mtu
         self.views = {}  # memoryviews by start << 16 | end
+        self.found = self.views.get
         self.table = table
         self.values = values
+        self._hot = (table, self.buf, len, TAKES_STR and copy_ascii)
         self._token = b""
         self.next = None  # the endpoint's, of those that are free
         self.code = 0
@@ -263,7 +266,7 @@ class Outgoing:
         size = table[_SIZE]
         pos = _HEADROOM + size
         if isinstance(data, _STR):
-            if TAKES_STR and pos + n <= _len(buf) and copy_ascii(buf, pos, data, n) == n:
+            if TAKES_STR and pos + n <= _len(buf) and copy_ascii(n, data, buf, pos) == n:
                 table[_SIZE] = size + n
                 return n
             data = data.encode()
@@ -284,17 +287,12 @@ class Outgoing:
     @micropython.viper
     def text(self, text):
         """Set the payload to text/plain; charset=utf-8 (Content-Format 0). Allocates: as write()."""
-        cells = ptr16(self.table)
-        n = int(_len(text))
-        if TAKES_STR and int(cells[_COUNT]) == 0 and int(cells[0]) > 0 and n + _HEADROOM <= int(cells[_CAPACITY]):
+        t, buf, length, copy = self._hot
+        cells = ptr16(t)
+        n = int(length(text))
+        if copy and int(cells[_COUNT]) == 0 and int(cells[0]) > 0 and n + _HEADROOM <= int(cells[_CAPACITY]):
             # as it mostly is: ASCII that fits, no options so far
-            buf = ptr8(self.buf)
-            src = ptr8(text)
-            i = 0
-            while i < n and int(src[i]) < 128:
-                buf[_HEADROOM + i] = src[i]  # pyright: ignore[reportIndexIssue]
-                i += 1
-            if i == n:
+            if int(copy(n, text, buf, _HEADROOM)) == n:
                 cells[_SIZE] = n
                 cells[_COUNT] = 1
                 cells[_HEAD] = 12
@@ -349,18 +347,16 @@ class Outgoing:
         table[_MID] = mid
         size = table[_SIZE]
         code |= 0x4000 | kind << 12
-        start = encode(buf, table, self.values, table, self._token, _HEADROOM << 16 | code)
-        end = _HEADROOM + size
-        if start < 0 and end < len(buf):  # rare: the options need more than the headroom, and the payload makes way
-            distance = len(buf) - end
-            if size:
+        place = encode(buf, table, self.values, table, self._token, _HEADROOM << 16 | code)
+        if place == -1:  # rare: the options need more than the headroom, and the payload makes way
+            distance = len(buf) - _HEADROOM - size
+            if size and distance > 0:
                 move_up(buf, _HEADROOM, size, distance)
-            start = encode(buf, table, self.values, table, self._token, (_HEADROOM + distance) << 16 | code)
-            end += distance
-        if start < 0:
+            place = encode(buf, table, self.values, table, self._token, (_HEADROOM + distance) << 16 | code)
+        if place == -1:
             raise ValueError("the message does not fit mtu=%d" % len(buf))
-        self.start = start
-        self.end = end
+        self.start = start = place >> 16 & 0xFFFF  # machine code on 32 bits may give it a sign
+        self.end = end = place & 0xFFFF
         return end - start
 
     def empty(self, kind, mid):
@@ -378,7 +374,7 @@ class Outgoing:
         start = self.start
         end = self.end
         key = start << 16 | end
-        view = self.views.get(key)
+        view = self.found(key)
         if view is None:
             if len(self.views) == _VIEWS:
                 self.views.clear()

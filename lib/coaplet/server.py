@@ -7,11 +7,10 @@
 from array import array
 
 from .codes import CoapError
-from .endpoint import Endpoint
-from .port import const, is_async, micropython, print_line
+from .port import const, is_async, micropython, print_line, ptr16
 from .wire import find_path, path_hash, path_key
 
-_HEAD = const(12)
+_HEAD = const(13)
 
 # Cells of a message's table (wire.py)
 _COUNT = const(1)
@@ -40,8 +39,6 @@ _INTERNAL = const(160)
 _UNAVAILABLE = const(163)
 _NO_PROXYING = const(165)
 
-_send_reply = Endpoint.send_reply  # a function is called sooner than a method
-
 
 class Resource:
     """One path, or all below it, its handler, and what discovery says of it. Made by Server.add()."""
@@ -67,6 +64,32 @@ class Resource:
         self.key = path_key(path[:-1].rstrip("/") if self.below else path)
 
 
+@micropython.viper
+def serve(hot, now: int):
+    """Server.handle(), which may raise what a handler does; hot: an endpoint's `serving`."""
+    rx, t, replying, response, o, reply, server, find, routes, keys, handlers = hot
+    table = ptr16(t)
+    if int(table[_LOOK]) == 0:
+        data = rx.data
+        i = int(find(data, t, int(table[_HASH]), routes, keys))
+        if i >= 0:
+            handler = handlers[i]
+            if handler:
+                answer = int(table[_ANSWER])
+                response.code = answer & 255
+                options = ptr16(o)
+                options[_COUNT] = 0
+                options[_SIZE] = 0
+                result = handler(rx, response)
+                if not result or not server.is_late(i, result):
+                    if answer < 256:
+                        reply(replying, now, data)
+                    else:
+                        server.send_reply(now)
+                    return
+    server.handle_with_care(now)
+
+
 class Server:
     """Finds the resource of each request and calls its handler.
 
@@ -76,6 +99,8 @@ class Server:
 
     def __init__(self, endpoint, driver, async_slots):
         self._endpoint = endpoint
+        self._hot = endpoint.serving
+        self._hot += [self, find_path, None, None, None]
         self._driver = driver
         self._async_slots = async_slots
         self.resources = []  # in order of their paths
@@ -130,12 +155,13 @@ class Server:
             resource = self.resources[i]
             self._routed.append(resource)
             handlers.append(None if resource.is_async or resource.etag is not None else resource.handler)
-        self._hot = (self._endpoint, array("i", cells), keys, handlers)
+        self._endpoint.serving[8:11] = (array("i", cells), keys, handlers)
 
     def _find(self, rx):
         """Find the resource of rx, whatever the method, or the one with the longest path above it."""
         table = rx.table
-        _, routes, keys, _ = self._hot
+        routes = self._hot[8]
+        keys = self._hot[9]
         i = find_path(rx.data, table, table[_HASH] ^ table[_CODE] << 11, routes, keys)
         if i < 0:
             i = find_path(rx.data, table, _BELOW, routes, keys)
@@ -145,31 +171,24 @@ class Server:
         self._endpoint.add_async_slots(self._async_slots)
         self._async_slots = 0
 
-    @micropython.native
     def handle(self, now):
         """Answer the request in the endpoint's rx. Never raises. Allocates: nothing of its own for a plain handler."""
-        endpoint, routes, keys, handlers = self._hot
-        rx, table, _, _, _, _, response, options, _, _, _ = endpoint.hot
-        if not table[_LOOK]:
-            i = find_path(rx.data, table, table[_HASH], routes, keys)
-            handler = handlers[i] if i >= 0 else None
-            if handler is not None:
-                response.code = table[_ANSWER] & 255
-                options[_COUNT] = 0
-                options[_SIZE] = 0
-                try:
-                    result = handler(rx, response)
-                    if result is None or not self._late(self._routed[i], result):
-                        _send_reply(endpoint, now)
-                        return
-                except Exception as error:
-                    self._fail(self._routed[i], response, error)
-                    endpoint.send_reply(now)
-                    return
-        self._handle(now, endpoint, rx)
+        try:
+            serve(self._hot, now)
+        except Exception as error:
+            self.fail(now, error)
 
-    def _handle(self, now, endpoint, rx):
+    def fail(self, now, error):
+        """Answer the request in rx, whose handler has raised an exception."""
+        endpoint = self._endpoint
+        response = self._hot[3]
+        self._fail(self._find(endpoint.rx), response, error)
+        endpoint.send_reply(now)
+
+    def handle_with_care(self, now):
         """Answer any request: for a path below a resource's, with options to be looked at, for an async handler."""
+        endpoint = self._endpoint
+        rx = endpoint.rx
         table = rx.table
         code = table[_CODE]
         resource = self._find(rx)
@@ -217,6 +236,14 @@ class Server:
         if code == _VALID:
             response.option(4, tag)
         return not code
+
+    def send_reply(self, now):
+        """Answer what is no CON of a safe method."""
+        self._endpoint.send_reply(now)
+
+    def is_late(self, i, result):
+        """Look at what the handler of a route returned: see _late()."""
+        return self._late(self._routed[i], result)
 
     def _late(self, resource, result):
         """Look at what a handler returned. Returns whether it is a coroutine, of a bound method or a closure."""

@@ -14,7 +14,7 @@
 
 from .counters import Counters
 from .message import Outgoing
-from .port import const, getrandbits, micropython, ticks_add, ticks_diff
+from .port import const, getrandbits, micropython, ptr32, ticks_add, ticks_diff
 from .wire import option_table, same
 
 # States of an Exchange
@@ -49,6 +49,11 @@ _N_RETRANSMISSIONS = const(4)
 _N_TIMEOUTS = const(10)
 _N_OVERWRITTEN = const(15)
 _N_NO_MIDS = const(19)
+_READY = const(22)
+_CARE = const(23)
+_STALE = const(24)
+_LEFT_ALONE = const(1)
+_IDLE = const(4)
 
 # The states that have a deadline, as bits
 _TIMED = const(0x307C)
@@ -153,8 +158,8 @@ class Transmission:
         table = option_table(max_options)
         values = [None] * max_options
         self._scratch = Outgoing(mtu, table, values)
-        self.ready = None  # the transport that the scratch waits for
-        self._ready_peer = None
+        self.ready_at = None  # the transport that the scratch waits for, or waited for last
+        self._ready_peer = None  # where it goes, and what, while tx_peer and tx_buf are another's
         self._ready_view = None
         self._outs = None  # buffers that are free, linked
         self.spare = 0  # how many
@@ -176,6 +181,7 @@ class Transmission:
         self.rtt_ms = None
         self.counters = Counters()
         self.counts = self.counters.counts
+        self.counts[_CARE] = _IDLE
 
     # Requests of ours
 
@@ -268,6 +274,7 @@ class Transmission:
             ex.message = None
             ex.state = _PROBING
             self._probing += 1
+            self.counts[_CARE] |= _LEFT_ALONE
             ex.deadline = ticks_add(ex.first, ms)
             self._watch(ex.first, ex)
         else:
@@ -346,6 +353,8 @@ class Transmission:
         self._return_out(ex)
         if ex.state == _PROBING:
             self._probing -= 1
+            if not self._probing:
+                self.counts[_CARE] &= ~_LEFT_ALONE
         if ex.out is None:
             ex.next = self._idle
             self._idle = ex
@@ -536,36 +545,56 @@ class Transmission:
 
     # Transmitting
 
-    @micropython.native
-    def poll_transmit(self, transport):
+    @micropython.viper
+    def poll_transmit(self, transport) -> bool:
         """Returns whether a datagram for this transport is in tx_buf, to be sent to tx_peer now.
 
         tx_buf is a memoryview, to be sent before the next call. Allocates: as Outgoing.view().
         """
-        if self.ready is transport:
-            self.ready = None
+        counts = ptr32(self.counts)
+        ready = int(counts[_READY])
+        if ready == 0 or self.ready_at is not transport:
+            return bool(self._poll_due(transport))
+        counts[_READY] = 0
+        counts[_N_SENT] = int(counts[_N_SENT]) + 1
+        if ready == 2:
+            counts[_STALE] = 1
             self.tx_peer = self._ready_peer
             self.tx_buf = self._ready_view
-        else:
-            ex = self._next_due(transport) if self.due else None
-            if ex is None:
-                return False
-            ex.due = False
-            self.due -= 1
-            self.tx_peer = ex.peer
-            out = ex.out
-            if ex.state == _ONCE:
-                self._free(ex)
-            self.tx_buf = out.view()
-        self.counts[_N_SENT] += 1
         return True
 
+    def _poll_due(self, transport):
+        ex = self._next_due(transport) if self.due else None
+        if ex is None:
+            return False
+        counts = self.counts
+        counts[_STALE] = 1
+        if counts[_READY] == 1:
+            counts[_READY] = 2
+            self._ready_peer = self.tx_peer
+            self._ready_view = self.tx_buf
+        ex.due = False
+        self.due -= 1
+        self.tx_peer = ex.peer
+        out = ex.out
+        if ex.state == _ONCE:
+            self._free(ex)
+        self.tx_buf = out.view()
+        counts[_N_SENT] += 1
+        return True
+
+    def ready(self, transport=None):
+        """Tell whether the scratch waits for a transport, this one if given."""
+        return self.counts[_READY] > 0 and (transport is None or transport is self.ready_at)
+
     def _send_scratch(self, peer, transport):
-        if self.ready is not None:
-            self.counts[_N_OVERWRITTEN] += 1
-        self.ready = transport
-        self._ready_peer = peer
-        self._ready_view = self._scratch.view()
+        counts = self.counts
+        if counts[_READY]:
+            counts[_N_OVERWRITTEN] += 1
+        counts[_READY] = counts[_STALE] = 1
+        self.ready_at = transport
+        self.tx_peer = peer
+        self.tx_buf = self._scratch.view()
 
     def _empty(self, kind, mid, peer, transport):
         self._scratch.empty(kind, mid)

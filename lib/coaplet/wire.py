@@ -10,6 +10,7 @@
 # Received (filled by parse; offsets into the datagram):
 #   [2] offset of the payload, or the end  [3] what calls for a look  [4] hash of the path and the method
 #   [5] type  [6] code  [9] end  [10] code of a success, and bit 8 when it is no CON of a safe method
+#   [12] where its duplicates are noted (duplicates.py)
 # To be sent (filled by message.Outgoing, offsets into values[i]):
 #   [5] bytes of the payload  [10] bytes of the buffer
 #   An offset of 0xFFFF says that values[i] is an integer (RFC 7252 3.2), `length` its bytes on the wire.
@@ -20,11 +21,11 @@ from array import array
 
 from .port import MICROPYTHON, const, micropython, ptr8, ptr16, ptr32
 
-HEAD = 12  # cells before the first option
+HEAD = 13  # cells before the first option
 
 FORMAT_ERROR = -1  # a datagram that RFC 7252 3 calls a message format error
 
-_HEAD = const(12)
+_HEAD = const(13)
 
 # What parse finds
 _FORMAT_ERROR = const(-1)
@@ -32,10 +33,6 @@ _IGNORED = const(0)  # too short, or another version: silence (RFC 7252 3)
 _REQUEST = const(1)
 _RESPONSE = const(2)
 _EMPTY = const(3)
-
-# Counters (counters.py)
-_N_RECEIVED = const(0)
-_N_OVERSIZED = const(9)
 
 
 def option_table(capacity):
@@ -46,62 +43,56 @@ def option_table(capacity):
 
 
 @micropython.viper
-def parse(data, pos: int, end: int, table, counts, mtu: int) -> int:
+def parse(data: ptr8, pos: int, end: int, table: ptr16, look: int) -> int:
     """Fill the table with a datagram's header and options (RFC 7252 3), or just with the options at data[pos:end].
 
     data: bytes-like of at least `end` bytes, of which 65,535 are read. pos: -1 for a datagram with its header, else
-    where the options begin. counts: of counters.py. mtu: a longer datagram sets bit 2 of table[3]: its payload is not
-    whole.
+    where the options begin. look: what table[3] has from the start; 4 for a datagram larger than mtu, whose payload is
+    not whole.
     Returns 1 for a request, 2 for a response, 3 for an Empty message (of which only the header is looked at) and 0 for
     what is to be ignored; for options alone the offset of the payload (end if there is none); or FORMAT_ERROR for
     nibble 15, a value past the end, a number above 65535, an empty payload after the marker, a reserved class, and a
     request as ACK or RST (4.2).
     table[3] has bit 1 set when there are more options than the table holds, which are left out, and bit 0 when some
     option is critical and no Uri-Path or Uri-Query of at most 255 bytes: what is rare is left to whoever asks, what is
-    common costs nothing. table[4] is path_hash() of the Uri-Path options, with the method in its upper five bits, so
+    common costs nothing (bit 3, it was sent to a group, is the endpoint's). table[4] is path_hash() of the Uri-Path options, with the method in its upper five bits, so
     that a path has another hash for each; a payload that GET and DELETE do not have is left out (5.5).
     Allocates: nothing.
     """
-    buf = ptr8(data)
-    cells = ptr16(table)
-    look = 0
     code = -1
     kind = 0
     if pos < 0:
-        n = ptr32(counts)
-        n[_N_RECEIVED] = int(n[_N_RECEIVED]) + 1
-        if end < 4 or int(buf[0]) >> 6 != 1:
+        if end < 4 or int(data[0]) >> 6 != 1:
             return _IGNORED
-        if end > mtu:
-            n[_N_OVERSIZED] = int(n[_N_OVERSIZED]) + 1
-            look = 4
+        if look:
             if end > 65535:
                 end = 65535
-            if int(buf[end - 1]) == 0xFF:
+            if int(data[end - 1]) == 0xFF:
                 end -= 1  # it may be the marker of a payload that was cut off
-        kind = int(buf[0])
+        kind = int(data[0])
         pos = 4 + (kind & 15)
         kind = kind >> 4 & 3
-        code = int(buf[1])
-        cells[5] = kind
-        cells[6] = code
-        cells[7] = int(buf[2]) << 8 | int(buf[3])
-        cells[8] = pos - 4
-        cells[9] = end
-        cells[11] = 4
+        code = int(data[1])
+        table[5] = kind
+        table[6] = code
+        table[7] = int(data[2]) << 8 | int(data[3])
+        table[8] = pos - 4
+        table[9] = end
+        table[11] = 4
+        table[3] = 0
         if code == 0:
-            cells[1] = 0
-            cells[2] = end
+            table[1] = 0
+            table[2] = end
             return _EMPTY
         if pos > 12 or pos > end:
             return _FORMAT_ERROR
     number = 0
-    k = int(_HEAD)
+    k = _HEAD
     count = 0
-    capacity = int(cells[0])
+    capacity = int(table[0])
     path = 0
     while pos < end:
-        b = int(buf[pos])
+        b = int(data[pos])
         pos += 1
         if b == 0xFF:
             if pos == end:
@@ -114,19 +105,19 @@ def parse(data, pos: int, end: int, table, counts, mtu: int) -> int:
             if b == 15 or pos + b - 12 > end:
                 return _FORMAT_ERROR
             if b == 13:
-                b = 13 + int(buf[pos])
+                b = 13 + int(data[pos])
                 pos += 1
             else:
-                b = 269 + (int(buf[pos]) << 8 | int(buf[pos + 1]))
+                b = 269 + (int(data[pos]) << 8 | int(data[pos + 1]))
                 pos += 2
         if v > 12:
             if v == 15 or pos + v - 12 > end:
                 return _FORMAT_ERROR
             if v == 13:
-                v = 13 + int(buf[pos])
+                v = 13 + int(data[pos])
                 pos += 1
             else:
-                v = 269 + (int(buf[pos]) << 8 | int(buf[pos + 1]))
+                v = 269 + (int(data[pos]) << 8 | int(data[pos + 1]))
                 pos += 2
         number += b
         if number > 65535 or pos + v > end:
@@ -134,25 +125,25 @@ def parse(data, pos: int, end: int, table, counts, mtu: int) -> int:
         if count == capacity:
             look |= 2
         else:
-            cells[k + 0] = number
-            cells[k + 1] = pos
-            cells[k + 2] = v
+            table[k + 0] = number
+            table[k + 1] = pos
+            table[k + 2] = v
             k += 3
             count += 1
         if number == 11 and v < 256:
             path = (path * 33 ^ v) & 0xFFFF
             v += pos
             while pos < v:
-                path = (path * 33 ^ int(buf[pos])) & 0xFFFF
+                path = (path * 33 ^ int(data[pos])) & 0xFFFF
                 pos += 1
         else:
             pos += v
             if number & 1 and (number != 15 or v > 255):
                 look |= 1
-    cells[1] = count
-    cells[2] = end
-    cells[3] = look
-    cells[4] = path
+    table[1] = count
+    table[2] = end
+    table[3] = look
+    table[4] = path
     if code < 0:
         return end
     if code > 31:
@@ -161,23 +152,23 @@ def parse(data, pos: int, end: int, table, counts, mtu: int) -> int:
         return _FORMAT_ERROR
     if kind > 1:
         return _FORMAT_ERROR
-    cells[4] = path ^ code << 11
+    table[4] = path ^ code << 11
     if code == 1 or code == 4:
-        cells[9] = end
+        table[9] = end
     kind |= 1
     look = 68
     if code == 1 or code == 5:
         look = 69
-        kind = int(cells[5])
+        kind = int(table[5])
     if code == 4:
         look = 66
-    cells[10] = look | kind << 8
+    table[10] = look | kind << 8
     return _REQUEST
 
 
 def parse_options(data, pos, end, table):
     """Fill the table with the options at data[pos:end]; see parse(), of whose results two are possible."""
-    return parse(data, pos, end, table, table, 0)
+    return parse(data, pos, end, table, 0)
 
 
 @micropython.viper
@@ -265,7 +256,8 @@ def encode(buf: ptr8, table: ptr16, values, head: ptr16, token: ptr8, word: int)
     table, values: as the head of this file says, options in ascending order. head: the table that has Message ID and
     token length: this one, or the request's that is answered; token: the buffer of the token. word: where the payload
     lies << 16 | the header's first byte without the token length << 8 | code.
-    Returns the position of the first byte, or -1 when the room in front of the payload does not do. Allocates: nothing.
+    Returns where the message begins << 16 | where it ends, or -1 when the room in front of the payload does not do.
+    Allocates: nothing.
     """
     pos = word >> 16 & 0xFFFF
     tkl = int(head[8])
@@ -354,7 +346,7 @@ def encode(buf: ptr8, table: ptr16, values, head: ptr16, token: ptr8, word: int)
     buf[pos + 1] = word & 0xFF
     buf[pos + 2] = int(head[7]) >> 8
     buf[pos + 3] = int(head[7]) & 0xFF
-    return pos
+    return pos << 16 | (word >> 16 & 0xFFFF) + int(table[5])
 
 
 if MICROPYTHON:
@@ -387,20 +379,21 @@ def same(a: ptr8, b: ptr8, start: int, n: int) -> int:
 
 
 @micropython.viper
-def copy_ascii(dst: ptr8, pos: int, src: ptr8, n: int) -> int:
+def copy_ascii(n: int, src: ptr8, dst: ptr8, pos: int) -> int:
     """Copy a string of n characters to dst[pos:] if all of them are ASCII.
 
     Returns n, or -1 where a character takes more than a byte (what is in dst from pos on is then of no use).
     Allocates: nothing.
     """
-    i = 0
-    while i < n:
-        b = int(src[i])
-        if b > 127:
-            return -1
-        dst[pos + i] = b
-        i += 1
-    return n
+    i = n
+    bits = 0
+    while n:  # the first two arguments are in registers
+        n -= 1
+        dst[n + pos] = src[n]
+        bits |= int(src[n])
+    if bits > 127:
+        return -1
+    return i
 
 
 # Whether copy_ascii may be given a str: viper sees the UTF-8 bytes behind it, bytecode characters
