@@ -13,10 +13,12 @@
 #   probings      callers that PROBING_RATE held back    no_mids      responses lost since all Message IDs were in use
 #   early         unsafe requests forgotten too early
 #
-# Behind them are five cells of the endpoint's state, for machine code: [21] the event of the datagram taken in last;
-# [22] whether the scratch waits for a transport, 2 where tx_buf is another's now; [23] what calls for care with a
-# datagram: 1 a peer is left alone, 2 there are async slots, 4 no deadline is set, 8 it was sent to a group; [24] whether
-# tx_peer may be another than the peer heard last; [25] where the last piggybacked reply lay in its buffer.
+# Behind them are five cells of the endpoint's state, for machine code:
+#   [21] the event of the datagram taken in last
+#   [22] whether the scratch waits for a transport; 2 where tx_buf and tx_peer are another's now
+#   [23] what calls for care: 1 a peer is left alone, 2 there are async slots, 4 no deadline is set, 8 sent to a group
+#   [24] whether tx_peer may be another than the peer heard last
+#   [25] where the last piggybacked reply lay in its buffer
 
 from array import array
 

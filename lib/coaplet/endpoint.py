@@ -10,7 +10,7 @@
 
 from .duplicates import Duplicates, note
 from .message import Message, Outgoing
-from .port import const, micropython, ptr16, ptr32, ticks_add, ticks_diff
+from .port import const, micropython, ptr32, ticks_add, ticks_diff
 from .transmission import Exchange, Transmission
 from .wire import encode, find_option, option_table, parse
 
@@ -127,15 +127,15 @@ def take(hot, now: int, data, peer, transport):
 
 @micropython.viper
 def reply(hot, now: int, token):
-    """Endpoint.send_reply() to a CON of a safe method; hot: an endpoint's `replying`; token: rx.data, in which it is."""
-    rx, table, endpoint, out, options, buf, found, c, values, encode, peer, transport, view = hot
+    """Endpoint.send_reply() to a CON of a safe method; hot: an endpoint's `replying`; token: rx.data."""
+    _, table, endpoint, out, options, buf, views, c, values, encode, peer, transport, view = hot
     counts = ptr32(c)
     code = int(out.code)
     if code > 63 and code < 96 and int(counts[_READY]) == 0:  # a success
         place = int(encode(buf, options, values, table, token, _PIGGYBACKED | code))
         if place >= 0:
             if place != int(counts[_PLACE]):  # of the last one
-                view = found(place)
+                view = views.get(place)
                 if not view:
                     view = endpoint.view_reply(place)
                 counts[_PLACE] = place
@@ -166,7 +166,7 @@ class Endpoint(Transmission):
         # than a global one. take_rx() and _swap() put others in their places.
         out = self._scratch
         self.taking = [rx, rx.table, self, self.counts, self.mtu, parse, len, ring.hot, note, None, None]
-        self.replying = [rx, rx.table, self, out, out.table, out.buf, out.found, self.counts, out.values, encode]
+        self.replying = [rx, rx.table, self, out, out.table, out.buf, out.views, self.counts, out.values, encode]
         self.replying += [None, None, None]
         self.serving = [rx, rx.table, self.replying, out, out.table, reply]  # and what server.py adds
 
@@ -474,7 +474,7 @@ class Endpoint(Transmission):
         hot = self.replying
         self._scratch = self.serving[3] = hot[3] = out  # the table and the values are shared
         hot[5] = out.buf
-        hot[6] = out.found
+        hot[6] = out.views
         self.counts[_PLACE] = 0
         self._own(ex, rx.peer, rx.transport)
         return ex

@@ -177,7 +177,6 @@ class Outgoing:
         self.buf = bytearray(mtu)
         table[_CAPACITY] = mtu
         self.views = {}  # memoryviews by start << 16 | end
-        self.found = self.views.get
         self.table = table
         self.values = values
         self._hot = (table, self.buf, len, TAKES_STR and copy_ascii)
@@ -374,7 +373,7 @@ class Outgoing:
         start = self.start
         end = self.end
         key = start << 16 | end
-        view = self.found(key)
+        view = self.views.get(key)
         if view is None:
             if len(self.views) == _VIEWS:
                 self.views.clear()

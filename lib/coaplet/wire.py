@@ -55,8 +55,9 @@ def parse(data: ptr8, pos: int, end: int, table: ptr16, look: int) -> int:
     request as ACK or RST (4.2).
     table[3] has bit 1 set when there are more options than the table holds, which are left out, and bit 0 when some
     option is critical and no Uri-Path or Uri-Query of at most 255 bytes: what is rare is left to whoever asks, what is
-    common costs nothing (bit 3, it was sent to a group, is the endpoint's). table[4] is path_hash() of the Uri-Path options, with the method in its upper five bits, so
-    that a path has another hash for each; a payload that GET and DELETE do not have is left out (5.5).
+    common costs nothing (bit 3, sent to a group, is the endpoint's). table[4] is path_hash() of the Uri-Path options,
+    with the method in its upper five bits, so that a path has another hash for each; a payload that GET and DELETE do
+    not have is left out (5.5).
     Allocates: nothing.
     """
     code = -1
