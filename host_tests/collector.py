@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from coaplet_tools.setup.places import Unavailable
-from runtimes import RUNTIMES, ModuleRun, Outcome, Runtime
+from not_run import NOT_RUN
+from runtimes import MACHINES, RUNTIMES, ModuleRun, Outcome, Runtime
 
 PROCESSES = 2
 
@@ -25,8 +26,9 @@ class DeviceModule(pytest.Module):
         tree = ast.parse(self.path.read_text(), str(self.path))
         functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
         tests = {node.name: node.lineno for node in functions if node.name.startswith("test_")}
-        for runtime in RUNTIMES:
-            yield RuntimeCollector.from_parent(self, name=runtime.name, runtime=runtime, tests=tests)
+        for runtime in (*RUNTIMES, *MACHINES):
+            if self.path.stem not in NOT_RUN.get(runtime.name, ()):
+                yield RuntimeCollector.from_parent(self, name=runtime.name, runtime=runtime, tests=tests)
 
 
 class RuntimeCollector(pytest.Collector):

@@ -44,6 +44,11 @@ RUNTIMES = (
     _unix("i386", 60),
     _unix("armhf", 180),
 )
+# Without network and file system: device tests run there but for those that not_run.py names, and no other tests
+MACHINES = (
+    Runtime("cortex-m3", "micropython-cortex-m3", (), 120),
+    Runtime("rv32", "micropython-rv32", (), 120),
+)
 
 
 @dataclass(frozen=True)

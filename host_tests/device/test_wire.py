@@ -212,13 +212,14 @@ def test_mutated_datagrams_are_accepted_and_refused_as_the_reference_does():
 def test_what_should_be_machine_code_is():
     # Written literally: an aliased decorator silently gives bytecode
     module = sys.modules["coaplet.wire"]
-    with open(module.__file__) as f:
-        lines = [line.strip() for line in f]
-    decorated = []
-    for i in range(1, len(lines)):
-        if lines[i].startswith("def ") and lines[i - 1] == "@micropython.viper":
-            decorated.append(lines[i][4:].split("(")[0])
-    assert sorted(decorated) == sorted(MACHINE_CODE)
+    if module.__file__.endswith(".py"):
+        with open(module.__file__) as f:
+            lines = [line.strip() for line in f]
+        decorated = []
+        for i in range(1, len(lines)):
+            if lines[i].startswith("def ") and lines[i - 1] == "@micropython.viper":
+                decorated.append(lines[i][4:].split("(")[0])
+        assert sorted(decorated) == sorted(MACHINE_CODE)
     if MICROPYTHON:
         for name in MACHINE_CODE:
             assert type(getattr(module, name)) is not type(parse), name

@@ -58,7 +58,16 @@ def build(board: str, checkout: Path | None = None) -> Made:
         return Made(made, ", nothing has changed")
     tools = toolchain.get()
     micropython = source.get()
-    environment = {
+    environment = hermetic(home, tools, micropython)
+    manifest = freeze.write(home / "freeze", micropython, _BOARDS / board / "manifest.py", must_mend=True)
+    result = _make(board, micropython, manifest, environment, [f"-DMICROPY_LIB_DIR={source.LIB}"])
+    stamp.write_text(asked)
+    return result
+
+
+def hermetic(home: Path, tools: Path, micropython: Path) -> dict[str, str]:
+    """Return the environment of a build with Debian's compiler and source, which nothing of this machine's enters."""
+    return {
         "PATH": f"{tools}/usr/bin:/usr/bin:/bin",
         "HOME": str(home),
         "LC_ALL": "C",
@@ -67,10 +76,6 @@ def build(board: str, checkout: Path | None = None) -> Made:
         # The source is no clone of MicroPython, but lies inside of one of ours: its version is not git's to tell
         "GIT_CEILING_DIRECTORIES": str(micropython.parent),
     }
-    manifest = freeze.write(home / "freeze", micropython, _BOARDS / board / "manifest.py", must_mend=True)
-    result = _make(board, micropython, manifest, environment, [f"-DMICROPY_LIB_DIR={source.LIB}"])
-    stamp.write_text(asked)
-    return result
 
 
 def _build_in(board: str, checkout: Path) -> Made:
@@ -119,11 +124,11 @@ def _make(board: str, micropython: Path, manifest: Path, environment: dict[str, 
     words = [f"BOARD={board}", f"BUILD={folder}", f"FROZEN_MANIFEST={manifest}", f"-j{os.cpu_count() or 1}"]
     first = "" if folder.exists() else ", the first time for a minute or so"
     print(f"firmware: building {board} of {micropython.name}{first}", flush=True)
-    _run(["make", "-C", str(micropython / "ports" / about["port"]), *words], environment, home / "make.log")
+    run_logged(["make", "-C", str(micropython / "ports" / about["port"]), *words], environment, home / "make.log")
     if family:
         words = ["-f", family, "-b", "0x10000000", "-c", "-o", str(home / "firmware.uf2.new")]
         uf2conv = [sys.executable, str(micropython / "tools/uf2conv.py"), *words, str(folder / "firmware.bin")]
-        _run(uf2conv, environment, home / "uf2conv.log")
+        run_logged(uf2conv, environment, home / "uf2conv.log")
     native = alignment.check(_first(folder, _ELVES), folder / "frozen_content.c")
     if family:
         made = home / "firmware.uf2"
@@ -135,7 +140,7 @@ def _make(board: str, micropython: Path, manifest: Path, environment: dict[str, 
     return Made(made, f", {native} functions of machine code in it")
 
 
-def _run(command: list[str], environment: dict[str, str], log: Path) -> None:
+def run_logged(command: list[str], environment: dict[str, str], log: Path) -> None:
     """Run a command with its output in a file. Raises Unavailable with the line that tells most."""
     with log.open("w") as out:
         try:

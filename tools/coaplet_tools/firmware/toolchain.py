@@ -1,4 +1,4 @@
-"""The compiler for Cortex-M, with cmake and make, out of Debian's packages and independent of the machine's libraries.
+"""The compilers for Cortex-M and RV32, with cmake and make, out of Debian's packages, whatever the machine's libraries.
 
 Debian's programs are made for Debian's own C library and for /usr. Each is told (by patchelf) to start through the
 loader that came along and to find its libraries beside it; the compiler then finds its own parts relative to itself.
@@ -14,26 +14,39 @@ from coaplet_tools.setup.places import BUILD, VENV, Unavailable, digest, replaci
 from coaplet_tools.setup.programs import LOADERS, NATIVE
 
 FOLDER = BUILD / "firmware/toolchain"
+NEWLIB = FOLDER / "usr/include/newlib"  # header files
 _STAMP = "stamp"
 
-# patch: for the sources. The two source packages are the Pico's SDK and its USB stack.
+# patch: for the sources. The two source packages are the Pico's SDK and its USB stack. The compiler for RISC-V comes
+# without a C library: the one image for it takes nothing of that but the header files, and those of newlib serve.
 _PACKAGES = (
-    *("gcc-arm-none-eabi", "libnewlib-arm-none-eabi", "libstdc++-arm-none-eabi-newlib"),
+    *("gcc-arm-none-eabi", "libnewlib-arm-none-eabi", "libstdc++-arm-none-eabi-newlib", "gcc-riscv64-unknown-elf"),
     *("cmake", "make", "patch", "pico-sdk-source", "tinyusb-source"),
 )
 
-# Kept of the C libraries: thumb/v6-m (RP2040), thumb/v7-m (Cortex-M3), thumb/v8-m.main+fp/softfp (RP2350)
+# Kept of the C libraries: thumb/v6-m (RP2040), thumb/v7-m (Cortex-M3), thumb/v8-m.main+fp/softfp (RP2350), and of the
+# compiler's own library for RISC-V: rv32imac
 _LEFT_OUT = (
     *("*/thumb/nofp", "*/thumb/v7", "*/thumb/v7+*", "*/thumb/v7-[ar]*", "*/thumb/v7e*", "*/thumb/v7v*"),
     *("*/thumb/v8-a*", "*/thumb/v8-m.base", "*/thumb/v8-m.main", "*/thumb/v8-m.main+dp", "*/thumb/v8.1*"),
     *("*/thumb/v8-m.main+fp/hard", "*/newlib/arm", "*/arm-none-eabi/14*/arm", "./usr/lib/arm-none-eabi/newlib/lib*"),
+    *(
+        "*/riscv64-unknown-elf/14*/rv64*",
+        "*/rv32e*",
+        "*/rv32i",
+        "*/rv32i[af]*",
+        "*/rv32im",
+        "*/rv32imf*",
+        "*/rv32imaf*",
+    ),
+    *("*/riscv64-unknown-elf/*/cc1plus", "*/riscv64-unknown-elf/*/plugin"),
     *("*/lib*_nano.a", "*/libstdc++exp*", "*/lto1", "*/g++-mapper-server", "*/arm-none-eabi/*/plugin"),
     *("./etc", "./var", "./usr/sbin", "./usr/libexec", "./usr/lib/python3*", "./usr/lib/systemd", "./usr/lib/valgrind"),
     *("*/gconv", "*/perl*", "*/lib-dynload", "./usr/share/cmake-*/Help"),
     *(f"./usr/share/{name}" for name in ("bash-completion", "doc", "gdb", "info", "locale", "man", "perl5", "zsh")),
 )
-_PROGRAMS = ("arm-none-eabi-", "cmake", "make", "patch", "pioasm")
-_NOT_NEEDED = "arm-none-eabi-lto-dump"
+_PROGRAMS = ("arm-none-eabi-", "riscv64-unknown-elf-", "cmake", "make", "patch", "pioasm")
+_NOT_NEEDED = "-lto-dump"
 
 WITHOUT_DEBIAN = (
     "to build without Debian's packages, install arm-none-eabi-gcc with newlib, cmake and make (macOS: brew install "
@@ -74,7 +87,7 @@ def get() -> Path:
 def _prune(root: Path) -> None:
     """Leave no program that would stand in the way of the machine's own, which builds call as well."""
     for path in (root / "usr/bin").iterdir():
-        if not path.name.startswith(_PROGRAMS) or path.name == _NOT_NEEDED:
+        if not path.name.startswith(_PROGRAMS) or path.name.endswith(_NOT_NEEDED):
             path.unlink()
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coaplet_tools.setup.apt import SUITE, Apt, debian_architecture
-from coaplet_tools.setup.places import BIN, BUILD, Unavailable, digest, replacing, say
+from coaplet_tools.setup.places import BIN, BUILD, VENV, Unavailable, digest, replacing, run, say
 from coaplet_tools.setup.state import Entry
 
 NATIVE = debian_architecture()
@@ -38,6 +38,8 @@ class Part:
     arch: str = NATIVE
     on_path: tuple[str, ...] = ()  # the names of `programs` on PATH, in their order; none: PATH is not asked
     only: str = ""  # the one file that is wanted of large packages
+    without: tuple[str, ...] = ()  # tar's patterns of what is left out of the packages
+    machine: str = ""  # of firmware/machines.py, whose image is built; there are no packages then
     needs: str = ""  # the part that has to be there first
     hint: str = ""  # how to get it where there are no Debian packages
 
@@ -66,6 +68,19 @@ def _libcoap(flavour: str, suffix: str) -> Part:
         at_least=(4, 3, 4),
         on_path=tuple(name + suffix for name in names),
         hint="on macOS: brew install libcoap",
+    )
+
+
+def _machine(name: str) -> Part:
+    return Part(
+        name=f"machine-{name}",
+        programs={f"micropython-{name}": ""},
+        packages=(),
+        probe=("--version",),
+        version=r"MicroPython v([\d.]+)",
+        at_least=(1, 25),
+        machine=name,
+        needs="qemu-system",
     )
 
 
@@ -110,6 +125,18 @@ PARTS = (
         on_path=("openssl",),
         hint="on macOS: brew install openssl",
     ),
+    Part(
+        name="qemu-system",
+        programs={name: f"usr/bin/{name}" for name in ("qemu-system-arm", "qemu-system-riscv32")},
+        packages=("qemu-system-arm", "qemu-system-riscv"),
+        probe=("--version",),
+        version=r"QEMU emulator version ([\d.]+)",
+        on_path=("qemu-system-arm", "qemu-system-riscv32"),
+        without=("./etc", "./usr/share", "./usr/sbin", "./usr/libexec", "*/gconv", "*/qemu-system-aarch64", "*64be*"),
+        hint="on Ubuntu: apt install qemu-system-arm qemu-system-misc; on macOS: brew install qemu",
+    ),
+    _machine("cortex-m3"),
+    _machine("rv32"),
 )
 
 _apts: dict[str, Apt] = {}
@@ -126,6 +153,8 @@ def get(part: Part) -> Entry:
             return {"origin": found[0], "version": _probe(part)}
         except Unavailable as reason:
             say(f"{part.name}: {found[0]} is not used: {reason}")
+    if part.machine:
+        return _build(part)
     if not shutil.which("dpkg-deb"):
         raise Unavailable(f"not on PATH, or too old; {part.hint}" if part.on_path else "there is only a Debian package")
     _unpack(part)
@@ -135,7 +164,7 @@ def get(part: Part) -> Entry:
 def asked(part: Part) -> str:
     """Name what decides how the part is got: its description, what PATH has, and the launchers."""
     files = [(path, os.stat(path).st_mtime) for path in _on_path(part)]
-    return digest(part, files, *(_launcher(part, file) for file in part.programs.values()))
+    return digest(part, files, *(_launcher(part, file) for file in part.programs.values()), _image(part))
 
 
 def _on_path(part: Part) -> list[str]:
@@ -143,12 +172,32 @@ def _on_path(part: Part) -> list[str]:
     return found if len(found) == len(part.on_path) else []
 
 
+def _image(part: Part) -> str:
+    """Name what a machine's image is made from."""
+    if not part.machine:
+        return ""
+    from coaplet_tools.firmware.machines import MACHINES  # which imports this module
+
+    return MACHINES[part.machine].asked()
+
+
+def _build(part: Part) -> Entry:
+    say(f"{part.name}: MicroPython's image, the first time for a minute")
+    try:
+        run([VENV / "bin/python", "-m", "coaplet_tools.firmware.qemu", part.machine])
+    except Unavailable as reason:
+        raise Unavailable(str(reason).partition(" failed: ")[2] or str(reason)) from reason
+    for launcher, file in part.programs.items():
+        _write(BIN / launcher, _launcher(part, file))
+    return {"origin": f"built from Debian {SUITE}", "version": _probe(part)}
+
+
 def _unpack(part: Part) -> None:
     root = BUILD / "programs" / part.name
     apt = _apts.setdefault(part.arch, Apt(part.arch))
     with replacing(root) as draft:
         try:
-            apt.unpack(part.packages, draft, part.only)
+            apt.unpack(part.packages, draft, part.only, without=part.without)
         except Unavailable as reason:
             raise Unavailable(f"{reason}; {part.hint}" if part.hint else str(reason)) from reason
         if not (draft / "lib").exists():
@@ -158,6 +207,9 @@ def _unpack(part: Part) -> None:
 
 
 def _launcher(part: Part, file: str) -> str:
+    if part.machine:
+        python = '"${0%/*}/../../.venv/bin/python"'
+        return f'#!/bin/sh\nexec {python} -m coaplet_tools.firmware.bare {part.machine} "$@"\n'
     loader = LOADERS.get(part.arch)
     if part.needs == "qemu-arm":
         start = '"$here/qemu-arm-static" -L "$root" '
