@@ -6,7 +6,7 @@ SETUP := PYTHONPATH=tools $(PYTHON) -m coaplet_tools.setup
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint size bench mpy firmware setup format lock clean
+.PHONY: help run test soak lint size bench mpy romfs firmware flash deploy setup format lock clean
 
 help: # `make` alone prints this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,9 +35,23 @@ bench: ## Measure how fast it serves, beside an echo loop, libcoap and aiocoap; 
 	@$(SETUP) --must venv micropython libcoap-openssl
 	@$(BIN)/python -m coaplet_tools.bench $(ARGS)
 
-mpy: ## Compile the library for a board into build/mpy/coaplet; ARCH=armv6m (RP2040), xtensawin (ESP32), ... with viper
+mpy: ## Compile the library for all boards into build/mpy/ARCH/coaplet; ARCH=armv6m, xtensawin, ... or bytecode for one
 	@$(SETUP) venv
 	@$(BIN)/python -m coaplet_tools.mpy $(if $(ARCH),--arch $(ARCH))
+
+romfs: ## Make a ROMFS image of library and node, build/romfs/BOARD.romfs, for a board with a ROM partition
+	@$(SETUP) venv
+	@$(BIN)/python -m coaplet_tools.deploy romfs $(BOARD) $(if $(ARCH),--arch $(ARCH))
+
+flash: ## Write MicroPython onto a board: BOARD=RPI_PICO_W UF2=file, BOARD=ESP32_GENERIC IMAGE=file PORT=port; ERASE=1
+	@$(SETUP) venv
+	@$(BIN)/python -m coaplet_tools.deploy flash $(BOARD) $(if $(PORT),--port "$(PORT)") \
+	  $(if $(UF2)$(IMAGE),--image "$(or $(UF2),$(IMAGE))") $(if $(ERASE),--erase)
+
+deploy: ## Bring library, node and configuration onto a board that has MicroPython, and start it: BOARD=... PORT=... CONFIG=file
+	@$(SETUP) venv
+	@$(BIN)/python -m coaplet_tools.deploy deploy $(BOARD) $(if $(PORT),--port "$(PORT)") \
+	  $(if $(CONFIG),--config "$(CONFIG)") $(if $(ARCH),--arch $(ARCH))
 
 firmware: ## Build the image of a board, BOARD=RPI_PICO; MICROPYTHON_DIR=checkout for a board that Debian cannot build
 	@$(SETUP) venv

@@ -4,16 +4,12 @@ The contract of a board.py is in boards/UNIX/README.md. This is the only file of
 Proven in the emulator (rp2040py); on a real board nobody has run it yet.
 """
 
-import gc
-import os
-import sys
-import time
-from time import ticks_diff, ticks_ms
-
 import machine
 
+from node import chip
+
 name = "RPI_PICO"
-runtime = "%s %d.%d.%d" % ((sys.implementation.name,) + tuple(sys.implementation.version[:3]))
+runtime = chip.runtime
 storage = "state"  # below the root of the flash's littlefs
 limits = {}  # the library's defaults: a node of 10 KB, of the 235 KB of heap that are free at boot
 
@@ -26,16 +22,11 @@ _V_PER_DEGREE = 0.001721
 
 def sensors(config):
     """Return the rows of the contract's table. config: not asked for anything."""
-    chip = machine.ADC(4)
-    rows = [("temperature", "Cel", "temperature", "Chip temperature", lambda: _temperature(chip))]
+    core = machine.ADC(machine.ADC.CORE_TEMP)
+    rows = [("temperature", "Cel", "temperature", "Chip temperature", lambda: _temperature(core))]
     for i in range(3):
         rows.append(_voltage(i))
-    rows += [
-        ("memory-free", "B", "memory", "Free memory", _memory_free),
-        ("disk-free", "B", "disk", "Free flash", _disk_free),
-        ("uptime", "s", "uptime", "Board uptime", _uptime),
-    ]
-    return rows
+    return rows + chip.sensors()
 
 
 def _volts(adc):
@@ -50,28 +41,6 @@ def _temperature(adc):
 def _voltage(i):
     adc = machine.ADC(26 + i)
     return ("adc%d" % i, "V", "voltage", "Voltage at GP%d (ADC %d)" % (26 + i, i), lambda: round(_volts(adc), 3))
-
-
-def _memory_free():
-    return gc.mem_free()
-
-
-def _disk_free():
-    about = os.statvfs("/")
-    return about[0] * about[3]  # f_bsize * f_bfree
-
-
-_up = 0  # s
-_seen = ticks_ms()
-
-
-def _uptime():
-    # The ticks wrap after 12 days; whoever asks at least every 6 days misses none, as node/clock.py does.
-    global _up, _seen
-    passed = ticks_diff(ticks_ms(), _seen) // 1000
-    _up += passed
-    _seen = time.ticks_add(_seen, passed * 1000)
-    return _up
 
 
 # --- the actuator ---
@@ -103,13 +72,9 @@ def uart(baudrate=115200):
 
 # --- time ---
 
-
-def clock():
-    """Return ms since 1970-01-01 UTC, or None while it is not known."""
-    now = time.time_ns() // 1000000
-    # The clock starts in 2021 at each power-up; before this firmware is before 2024.
-    return now if now > 1704067200000 else None
-
+clock = chip.clock
+ticks_ms = chip.ticks_ms
+ticks_diff = chip.ticks_diff
 
 # --- the board itself ---
 
@@ -120,9 +85,9 @@ async def connect(config):
 
 def reset_cause():
     """Return why the board started, as a word, or None when it cannot tell."""
-    return {machine.PWRON_RESET: "power", machine.WDT_RESET: "watchdog"}.get(machine.reset_cause())
+    return chip.reset_cause(machine)
 
 
 def reset():
     """Start the board again."""
-    machine.reset()
+    chip.reset(machine)

@@ -9,7 +9,7 @@ and no protocol (that is lib/coaplet); its floors, each knowing only those below
     log.py                     levels, and the console
     records.py  config.py      JSON records with node, boot, seq; the configuration and its last good copy
     queue.py store.py schema.py clock.py    bounded ring; atomic files; what a configuration may say; time
-    climate.py                 a simulated sensor that any board may offer
+    climate.py  chip.py wifi.py    for a board.py: a simulated sensor; what chips have in common; joining a network
 """
 
 FIRMWARE = "coaplet-node"

@@ -1,7 +1,7 @@
 """The node as a whole: starts its parts in order, keeps their two tasks, stops them.
 
     storage: the boot counter, the configuration     (a damaged one costs a line, never the start)
-    network: board.connect, then the listening socket (an address that is not ours: last good config)
+    network: board.connect, then the listening socket (no network, an address that is not ours: last good config)
     parts:   queue, records, log, sensors, resources
     tasks:   the sender, and the sensors' interval
 
@@ -48,11 +48,17 @@ class App:
         self.boot, boot_line = count_boot(self._store, self.clock.now_ms(), os.urandom)
         config = self.config = Config(self._store)
         config_lines = [config.load()]
-        await board.connect(config.running)
+        try:
+            await board.connect(config.running)
+        except OSError as e:
+            if not config.fall_back("wifi_name", "wifi_password"):
+                raise
+            config_lines.append("config refused: %s; using the last good one" % e)
+            await board.connect(config.running)
         try:
             await self._listen()
         except OSError as e:
-            if not config.fall_back():
+            if not config.fall_back("listen"):
                 raise
             config_lines.append("config refused: %s; using the last good one" % e)
             await self._listen()

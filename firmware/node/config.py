@@ -15,7 +15,7 @@ config.json is never rewritten because it is wrong: whoever wrote it finds his t
 
 import json
 
-from .schema import AT_ONCE, KEYS, ConfigError, check, defaults
+from .schema import AT_ONCE, KEYS, SECRET, ConfigError, check, defaults
 from .store import Damaged, parse
 
 FILE = "config.json"
@@ -23,8 +23,8 @@ GOOD = "config.good.json"
 
 
 class Config:
-    """The values in force. `values`: what is stored, as GET /config shows it; `running`: what the
-    node runs with, which differs in the keys that wait for the next start. Both: dicts of every key.
+    """The values in force. `values`: what is stored; `running`: what the node runs with, which
+    differs in the keys that wait for the next start. Both: dicts of every key, the secret ones as well.
     """
 
     def __init__(self, store):
@@ -54,12 +54,12 @@ class Config:
         self._use(values)
         return line
 
-    def fall_back(self):
-        """Switch to the last good configuration. Returns False when it listens where this one does.
+    def fall_back(self, *keys):
+        """Switch to the last good configuration. Returns False when it says the same of `keys`.
 
-        For values that fit the schema but not this machine (an address that is not ours).
+        For values that fit the schema but not this place (an address that is not ours, another network's password).
         """
-        if self._good is None or self._good["listen"] == self.values["listen"]:
+        if self._good is None or all([self._good[key] == self.values[key] for key in keys]):
             return False
         self._stored = False
         self._use(self._good)
@@ -125,7 +125,12 @@ def merged(base, given):
     return values
 
 
-def as_text(values):
+def as_text(values, without=()):
     """Return `values` as JSON text, a line a key in the schema's order: made to be read and edited."""
-    lines = ["  %s: %s" % (json.dumps(key), json.dumps(values[key])) for key in KEYS]
+    lines = ["  %s: %s" % (json.dumps(key), json.dumps(values[key])) for key in KEYS if key not in without]
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def public_text(values):
+    """Return `values` as as_text does, without the secret keys: what others may see, and may PUT back as it is."""
+    return as_text(values, SECRET)

@@ -12,7 +12,7 @@ from coaplet import CoapError
 
 from . import FIRMWARE, VERSION
 from .clock import iso
-from .config import as_text
+from .config import public_text
 from .records import encode, join
 from .schema import ConfigError
 
@@ -95,14 +95,14 @@ class Resources:
             raise CoapError(coaplet.BAD_REQUEST, "led: must be 0, 1, on or off")
 
     def config(self, request, response):
-        """GET: the stored configuration, JSON. PUT: JSON object of the keys to change.
+        """GET: the stored configuration without its secrets, JSON. PUT: JSON object of the keys to change.
 
         The answer says what is in force at once and what waits for the next start; 4.00 names the
         key that is wrong; 4.15 for a format that is not JSON; 5.03 when it cannot be stored.
         """
         app = self._app
         if request.method == coaplet.GET:
-            response.payload(as_text(app.config.values).encode(), ct=_JSON)
+            response.payload(public_text(app.config.values).encode(), ct=_JSON)
             return
         if request.content_format not in (None, 0, _JSON):
             raise CoapError(coaplet.UNSUPPORTED_CONTENT_FORMAT, "config: must be JSON")

@@ -1,8 +1,9 @@
 """What a configuration may say: keys, kinds, ranges, defaults, and when a change takes effect.
 
 The table is the only place that knows them; README.md shows it to people. Invariants:
-`check` never alters its input, and it refuses with one line that begins with the key at fault.
-Called by config.py only.
+`check` never alters its input, and it refuses with one line that begins with the key at fault. The
+values of SECRET keys are in no such line, and nothing but config.json and its copies shows them.
+Called by config.py, and on the host by `make deploy`.
 """
 
 from coaplet.uri import split
@@ -23,9 +24,13 @@ SCHEMA = (
     ("retry_first_ms", "int", 10, 60000, 1000, True),
     ("retry_cap_ms", "int", 10, 3600000, 60000, True),
     ("probing_rate", "int", 0, 65535, 1, False),
+    ("wifi_name", "text", 0, 32, "", False),
+    ("wifi_password", "password", 8, 63, "", False),
+    ("wifi_country", "country", 2, 2, "", False),
 )
 KEYS = tuple(row[0] for row in SCHEMA)
 AT_ONCE = tuple(row[0] for row in SCHEMA if row[5])
+SECRET = ("wifi_name", "wifi_password")
 
 
 class ConfigError(ValueError):
@@ -49,7 +54,8 @@ def check(given):
         if key in given:
             wanted = _CHECKS[kind](given[key], low, high)
             if wanted:
-                raise ConfigError("%s: must be %s, not %s" % (key, wanted, shown(given[key])))
+                what = "" if key in SECRET else ", not " + shown(given[key])
+                raise ConfigError("%s: must be %s%s" % (key, wanted, what))
     unknown = sorted(str(key) for key in given if key not in KEYS)
     if unknown:
         raise ConfigError("%s: unknown key; keys are %s" % (_printable(unknown[0]), " ".join(KEYS)))
@@ -116,4 +122,35 @@ def _host_port(uri):
         return False
 
 
-_CHECKS = {"int": _int, "level": _level, "name": _name, "uri": _uri}
+def _text(value, low, high):
+    # Bytes are what counts: a network's name has at most 32 of them (IEEE 802.11, 9.4.2.2).
+    try:
+        if low <= len(value.encode()) <= high and "\0" not in value:
+            return None
+    except (AttributeError, ValueError):  # no text; on CPython: half a surrogate pair
+        pass
+    return "a text of at most %d bytes" % high
+
+
+def _password(value, low, high):
+    # IEEE 802.11i: a passphrase is 8 to 63 characters of ASCII.
+    if value == "" or isinstance(value, str) and low <= len(value) <= high and all(" " <= c <= "~" for c in value):
+        return None
+    return '%d to %d characters of ASCII, or ""' % (low, high)
+
+
+def _country(value, low, high):
+    if value == "" or isinstance(value, str) and len(value) == low and all("A" <= c <= "Z" for c in value):
+        return None
+    return 'two letters A-Z, such as "DE", or ""'
+
+
+_CHECKS = {
+    "int": _int,
+    "level": _level,
+    "name": _name,
+    "uri": _uri,
+    "text": _text,
+    "password": _password,
+    "country": _country,
+}

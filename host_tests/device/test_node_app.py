@@ -220,6 +220,50 @@ async def test_an_address_that_is_not_ours_falls_back_to_the_last_good_config():
         assert b.app.coap.address(0).startswith("127.0.0.1:")
 
 
+class Away(Board):
+    """A board whose radio knows one network only."""
+
+    async def connect(self, config):
+        if config["wifi_password"] != "correct horse":
+            raise OSError("wifi: the password is refused")
+
+
+async def test_a_network_that_cannot_be_joined_falls_back_to_the_last_good_config():
+    secrets = {"wifi_name": "attic net", "wifi_password": "correct horse"}
+    async with Bench(secrets) as b:
+        reply = await b.node.put("config", '{"wifi_password": "battery staple"}')
+        assert reply.text() == "wifi_password: at next start"
+    async with Bench(files=b.files, board=Away()) as b:
+        said = [line for line in b.lines if "config refused" in line]
+        assert said == [
+            "node: warn, config: config refused: wifi: the password is refused; using the last good one",
+        ]
+        assert b.app.config.running["wifi_password"] == "correct horse"
+
+
+async def test_without_another_network_one_that_cannot_be_joined_is_an_error():
+    app = App(Away(), None, Files({"state/config.json": '{"wifi_password": "12345678"}'}).store(), lambda line: None)
+    try:
+        await app.start()
+    except OSError as e:
+        assert str(e) == "wifi: the password is refused"
+    else:
+        raise AssertionError("it joined")
+
+
+async def test_neither_config_nor_a_line_nor_a_record_tells_the_networks_name_and_password():
+    async with Bench({"wifi_name": "attic net", "wifi_password": "correct horse", "log_level": "debug"}) as b:
+        texts = [(await b.node.get("config")).text(), (await b.node.get("info")).text()]
+        texts.append((await b.node.put("config", '{"wifi_name": "cellar net", "interval_s": 5}')).text())
+        for wrong in ('{"wifi_password": "hunter2"}', '{"wifi_name": "attic net attic net attic net attic net"}'):
+            texts.append((await b.refused(b.node.put("config", wrong))).text)
+        texts.append((await b.node.get("config")).text())
+        await b.until(lambda: any(record.get("msg") == "changed" for record in b.records))
+        for text in texts + b.lines + [json.dumps(b.records)]:
+            for secret in ("attic", "cellar", "horse", "hunter"):
+                assert secret not in text, text
+
+
 async def test_without_another_config_an_address_that_is_not_ours_is_an_error():
     app = App(Board(), None, Files({"state/config.json": '{"listen": "coap://192.0.2.77"}'}).store(), lambda line: None)
     try:

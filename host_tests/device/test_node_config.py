@@ -1,6 +1,8 @@
 # The node's configuration: what the schema refuses, the last good copy, power cuts while it is written.
 
-from node.config import FILE, GOOD, Config, as_text
+import json
+
+from node.config import FILE, GOOD, Config, as_text, public_text
 from node.schema import KEYS, SCHEMA, ConfigError, check, defaults
 from node_fakes import Files, PowerCut
 
@@ -26,6 +28,9 @@ WRONG = {
     "probing_rate": (-1, 65536, None),
     "retry_first_ms": (9, 60001, "1s"),
     "retry_cap_ms": (9, 3600001, {}),
+    "wifi_name": ("x" * 33, "\u00fc" * 17, "a\0b", 5, None, []),
+    "wifi_password": ("1234567", "x" * 64, "pass\u00fcword", "two\nlines", 12345678, None),
+    "wifi_country": ("D", "DEU", "de", "D1", 5, None),
 }
 
 
@@ -76,6 +81,29 @@ def test_uris_of_names_and_addresses_are_taken():
 def test_an_unknown_key_is_refused_by_its_name():
     assert refused({"intervall_s": 5}).startswith("intervall_s: unknown key; keys are name ")
     assert refused({"a\nb": 5}).startswith("a?b: unknown key")
+
+
+def test_a_wifi_network_with_and_without_a_password_is_taken():
+    for name, password in (("attic net", "correct horse"), ("x" * 32, "x" * 63), ("\u00fc" * 16, ""), ("", "")):
+        check({"wifi_name": name, "wifi_password": password, "wifi_country": "DE"})
+
+
+def test_a_refusal_does_not_tell_a_secret():
+    assert refused({"wifi_password": "hunter2"}) == 'wifi_password: must be 8 to 63 characters of ASCII, or ""'
+    assert refused({"wifi_name": "n" * 33}) == "wifi_name: must be a text of at most 32 bytes"
+
+
+def test_the_public_text_is_all_but_the_secrets_and_may_be_put_back():
+    files = Files({"state/config.json": '{"wifi_name": "attic net", "wifi_password": "correct horse"}'})
+    config = Config(files.store())
+    assert config.load() is None
+    text = public_text(config.values)
+    assert "attic net" not in text and "correct horse" not in text
+    assert sorted(json.loads(text)) == sorted(key for key in KEYS if key not in ("wifi_name", "wifi_password"))
+    assert config.put(text) == ([], [])
+    assert config.put('{"interval_s": 5}') == (["interval_s"], [])
+    stored = json.loads(files.files["state/config.json"])
+    assert stored["wifi_password"] == "correct horse"
 
 
 def test_what_is_no_object_is_refused():
@@ -221,9 +249,9 @@ def test_a_config_the_node_has_not_come_up_with_is_not_the_last_good_one():
     config = Config(files.store())
     config.load()
     assert config.values["listen"] == "coap://192.0.2.1"
-    assert config.fall_back()
+    assert config.fall_back("listen")
     assert config.running["listen"] == config.values["listen"] == "coap://127.0.0.1:1"
-    assert not config.fall_back()
+    assert not config.fall_back("listen")
 
 
 def test_a_power_cut_at_any_step_of_a_put_leaves_the_old_or_the_new_config():

@@ -1,11 +1,13 @@
 """Compiles lib/coaplet to .mpy files: bytecode, which runs on any board, or with viper for one instruction set.
 
 Each module as a file of its own, or bundled: what a plain server and client node needs in one file, node.mpy, the rest
-beside it. Each .mpy carries the names that it uses, and in one file they are there once. `make mpy` makes a bundle.
+beside it. Each .mpy carries the names that it uses, and in one file they are there once. `make mpy` makes a bundle for
+each instruction set, in build/mpy/ARCH/coaplet, each with a package.json for `mpremote mip install`.
 """
 
 import argparse
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -20,6 +22,10 @@ _DECORATOR = re.compile(r"^ *@micropython\.(viper|native)\n", re.MULTILINE)
 # An .mpy runs on nothing but MicroPython: told so by a constant, the compiler leaves out what CPython needs
 _IMPORTED = re.compile(r"^from \.port import (.*)\bMICROPYTHON, (.*)$", re.MULTILINE)
 _DEFINED = re.compile(r"^MICROPYTHON = .*$", re.MULTILINE)
+
+# RP2040; RP2350 and STM32; ESP32 and S3; ESP32-C3 and C6; the unix port; and what runs anywhere
+BYTECODE = "bytecode"
+ARCHITECTURES = ("armv6m", "armv7emsp", "xtensawin", "rv32imc", "x64", "x86", BYTECODE)
 
 # What a plain node is made of, each after those it builds on
 NODE = (
@@ -53,6 +59,23 @@ def compile_bundle(source: Path, target: Path, arch: str | None = None) -> dict[
             tree = _Redirect(path.stem == "__init__").visit(ast.parse(_prepare(path, arch)))
             sizes[path.stem] = _compile(ast.unparse(tree), path.stem, target, arch)
     return sizes
+
+
+def compile_file(path: Path, target: Path, arch: str | None = None) -> int:
+    """Compile one file into target, a folder; return the .mpy's bytes. Raises as compile_package does."""
+    target.mkdir(parents=True, exist_ok=True)
+    return _compile(_prepare(path, arch), path.stem, target, arch)
+
+
+def make(arch: str) -> tuple[Path, int]:
+    """Make the folder of one architecture anew: a bundle, and package.json. Return the folder and the .mpy bytes."""
+    folder = ROOT / "build/mpy" / arch
+    shutil.rmtree(folder, ignore_errors=True)
+    sizes = compile_bundle(ROOT / "lib/coaplet", folder / "coaplet", None if arch == BYTECODE else arch)
+    urls = [[name, name] for name in (f"coaplet/{module}.mpy" for module in sorted(sizes))]
+    version = json.loads((ROOT / "lib/package.json").read_text())["version"]
+    (folder / "package.json").write_text(json.dumps({"urls": urls, "version": version}, indent=1) + "\n")
+    return folder, sum(sizes.values())
 
 
 def _modules(source: Path) -> list[Path]:
@@ -136,20 +159,27 @@ def _names(statement: ast.stmt) -> list[str]:
     return []
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="mpy", description="Compile lib/coaplet into build/mpy/coaplet, for a board.")
-    parser.add_argument("--arch", help="an instruction set of mpy-cross, for viper code; without it: bytecode alone")
-    target = ROOT / "build/mpy/coaplet"
-    shutil.rmtree(target, ignore_errors=True)
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="mpy", description="Compile lib/coaplet for boards, into build/mpy/ARCH/coaplet"
+    )
+    parser.add_argument("--arch", choices=ARCHITECTURES, help="this one alone")
+    arguments = parser.parse_args(argv)
+    # Made so by earlier versions: what is there would be taken for today's
+    shutil.rmtree(ROOT / "build/mpy/coaplet", ignore_errors=True)
     try:
-        sizes = compile_bundle(ROOT / "lib/coaplet", target, parser.parse_args().arch)
+        for arch in [arguments.arch] if arguments.arch else ARCHITECTURES:
+            folder, size = make(arch)
+            print(f"mpy: {size:7,} bytes in {folder.relative_to(ROOT)}/coaplet")
     except subprocess.CalledProcessError as error:
-        sys.exit(f"mpy: {error.stderr.strip()}")
-    for name, size in sizes.items():
-        print(f"{size:8,}  {name}.mpy")
-    print(f"{sum(sizes.values()):8,}  bytes in {target.relative_to(ROOT)}: copy that folder to the board's /lib")
+        print(f"mpy: {error.stderr.strip()}", file=sys.stderr)
+        return 1
+    except CollisionError as error:
+        print(f"mpy: {error}", file=sys.stderr)
+        return 1
+    print("mpy: copy a coaplet folder to the board's /lib, or: mpremote mip install build/mpy/ARCH/package.json")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

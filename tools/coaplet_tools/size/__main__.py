@@ -15,8 +15,8 @@ from coaplet_tools.size.budgets import BUDGETS
 from coaplet_tools.size.smallest import smallest_heap
 
 _HERE = Path(__file__).parent
-_BYTECODE = ROOT / "build/mpy/bytecode"
-_VIPER = ROOT / "build/mpy/x86"
+_BYTECODE = ROOT / "build/size/bytecode"
+_VIPER = ROOT / "build/size/x86"
 
 # Limits, each with two values between which its cost in heap is taken; README.md's formula comes from these
 _LIMITS = {
@@ -52,7 +52,7 @@ def measure() -> dict[str, int]:
         shutil.rmtree(build, ignore_errors=True)
     modules = compile_package(ROOT / "lib/coaplet", _BYTECODE / "coaplet")
     compile_package(ROOT / "lib/coaplet", _VIPER / "coaplet", "x86")
-    bundle = compile_bundle(ROOT / "lib/coaplet", ROOT / "build/mpy/bundle/coaplet")
+    bundle = compile_bundle(ROOT / "lib/coaplet", ROOT / "build/size/bundle/coaplet")
     figures = {f"mpy_bytes_{name.strip('_')}": size for name, size in modules.items()}
     figures["mpy_bytes_modules"] = sum(modules.values())
     figures["mpy_bytes"] = sum(bundle.values())
