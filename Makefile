@@ -6,7 +6,7 @@ SETUP := PYTHONPATH=tools $(PYTHON) -m coaplet_tools.setup
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint size bench mpy romfs firmware flash deploy setup format lock clean
+.PHONY: help run emulate test soak lint size bench mpy romfs firmware flash deploy setup format lock clean
 
 help: # `make` alone prints this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -15,7 +15,11 @@ run: ## Run a sensor node and what it talks to, here and now; SECONDS=20 ends it
 	@$(SETUP) --must venv micropython
 	@$(BIN)/python -m coaplet_tools.run $(if $(SECONDS),--seconds $(SECONDS))
 
-test: ## Run all tests, on CPython and on MicroPython 64-bit, 32-bit and ARM; ARGS="-k wire" picks some
+emulate: ## Run a board's image here with its node, BOARD=RPI_PICO; SECONDS=20 ends it after 20 s
+	@$(SETUP) --must venv micropython-rp2040
+	@$(BIN)/python -m coaplet_tools.emulate $(if $(SECONDS),--seconds $(SECONDS)) $(BOARD)
+
+test: ## Run all tests, on CPython, on MicroPython 64-bit, 32-bit and ARM, and on an emulated RP2040; ARGS="-k wire" picks some
 	@$(SETUP)
 	@$(BIN)/python -m pytest $(ARGS)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from coaplet_tools.setup.places import Unavailable
-from not_run import NOT_RUN
+from left_out import counts, reason
 from runtimes import MACHINES, RUNTIMES, ModuleRun, Outcome, Runtime
 
 PROCESSES = 2
@@ -27,8 +27,7 @@ class DeviceModule(pytest.Module):
         functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
         tests = {node.name: node.lineno for node in functions if node.name.startswith("test_")}
         for runtime in (*RUNTIMES, *MACHINES):
-            if self.path.stem not in NOT_RUN.get(runtime.name, ()):
-                yield RuntimeCollector.from_parent(self, name=runtime.name, runtime=runtime, tests=tests)
+            yield RuntimeCollector.from_parent(self, name=runtime.name, runtime=runtime, tests=tests)
 
 
 class RuntimeCollector(pytest.Collector):
@@ -39,6 +38,9 @@ class RuntimeCollector(pytest.Collector):
 
     def collect(self) -> Iterator[pytest.Item]:
         for name, line in self._tests.items():
+            if why := reason(self.runtime.name, self.path, name):
+                counts[self.runtime.name, why] += 1
+                continue
             yield DeviceItem.from_parent(self, name=name, runtime=self.runtime, line=line)
 
 

@@ -14,6 +14,7 @@ import pytest
 from coaplet_tools.setup.places import Unavailable
 from coaplet_tools.setup.state import program
 from collector import DeviceModule, Prefetcher
+from left_out import summary
 
 # Patterns of node ids of tests that no CI machine can run, each with the reason.
 CI_CANNOT_HAVE: dict[str, str] = {}
@@ -68,6 +69,8 @@ def _no_skip_in_ci(report):
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in summary():
+        terminalreporter.line(line)
     reasons = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", ()))
     if reasons:
         terminalreporter.section(f"{reasons.total()} TESTS WERE SKIPPED", sep="!", yellow=True, bold=True)

@@ -70,6 +70,14 @@ def uart(baudrate=115200):
     return machine.UART(0, baudrate, tx=machine.Pin(0), rx=machine.Pin(1), txbuf=1280, rxbuf=1280)
 
 
+def transports(config):
+    """Return what the node serves on in place of UDP: CoAP in slipmux frames on uart()."""
+    # Imported here: who uses the board for something else needs no CoAP
+    from coaplet.serial import Serial
+
+    return (Serial(uart(), 1152, "serial.dev.alt"),)
+
+
 # --- time ---
 
 clock = chip.clock

@@ -1,7 +1,8 @@
 """The node as a whole: starts its parts in order, keeps their two tasks, stops them.
 
     storage: the boot counter, the configuration     (a damaged one costs a line, never the start)
-    network: board.connect, then the listening socket (no network, an address that is not ours: last good config)
+    network: board.connect, then the board's own transports, or the listening socket (no network, an address that is
+             not ours: last good config)
     parts:   queue, records, log, sensors, resources
     tasks:   the sender, and the sensors' interval
 
@@ -13,6 +14,7 @@ import asyncio
 import os
 
 from coaplet import Node
+from coaplet.uri import split
 
 from . import FIRMWARE, VERSION
 from .clock import Clock
@@ -24,6 +26,9 @@ from .resources import Resources
 from .sender import Sender
 from .sensors import Sensors
 from .store import Store, count_boot
+
+# The host that stands for the other end of the board's own line (draft-bormann-t2trg-slipmux)
+_OTHER_END = "serial.dev.alt"
 
 
 class App:
@@ -70,7 +75,7 @@ class App:
         self.sensors = Sensors(board, running, self.queue, self.records, log)
         self.sender = None
         if self.queue:
-            self.sender = Sender(self.queue, self.clock, log, running, self.coap.connect)
+            self.sender = Sender(self.queue, self.clock, log, running, self._connect)
         served = Resources(self)
         log.say("up, %s, boot %d, coap://%s" % (running["name"], self.boot, self.coap.address(0)))
         log.say("serving " + " ".join(served.paths))
@@ -131,13 +136,27 @@ class App:
         return text
 
     async def _listen(self):
-        uri = self.config.running["listen"]
+        running = self.config.running
+        limits = self.board.limits
+        make = getattr(self.board, "transports", None)
+        self._lines = make and make(running)
+        if self._lines:
+            self.coap = Node(transports=self._lines, probing_rate=running["probing_rate"], **limits)
+            await self.coap.start()
+            return
+        uri = running["listen"]
         try:
-            coap = Node(uri, probing_rate=self.config.running["probing_rate"], **self.board.limits)
+            coap = Node(uri, probing_rate=running["probing_rate"], **limits)
             await coap.start()
         except (OSError, ValueError) as e:
             raise OSError("listen: cannot listen on %s: %s" % (uri, e))
         self.coap = coap
+
+    async def _connect(self, uri):
+        if self._lines and split(uri)[1] == _OTHER_END:
+            line = self._lines[0]
+            return self.coap.remote(line, line.peer)
+        return await self.coap.connect(uri)
 
     def _sample(self):
         # A new task takes up a changed interval at once; the old one may sleep for a day.

@@ -7,15 +7,20 @@ import gc
 import os
 import sys
 
+from harness import BOARD, rounds
 from helpers import BOUNDARIES, CON, message
 from net import Host, Network
 
-SEED = int(os.getenv("FUZZ_SEED") or 7252)
+SEED = 7252 if BOARD else int(os.getenv("FUZZ_SEED") or 7252)
 
 # 1 and 2 are MicroPython's i386 and amd64 unix ports; the others are emulated
 ARCH = getattr(sys.implementation, "_mpy", 0) >> 10 & 15
 EMULATED = ARCH > 2
-DATAGRAMS = int(os.getenv("FUZZ_DATAGRAMS") or (4000 if EMULATED else (200000, 20000, 10000)[ARCH]))
+DATAGRAMS = 4000 if EMULATED else (200000, 20000, 10000)[ARCH]
+if BOARD:
+    DATAGRAMS = rounds(DATAGRAMS)
+elif os.getenv("FUZZ_DATAGRAMS"):
+    DATAGRAMS = int(os.getenv("FUZZ_DATAGRAMS"))
 allocated = getattr(gc, "mem_alloc", None) or sys.getallocatedblocks
 
 PEERS = ("peer0", "peer1", "peer2")

@@ -15,7 +15,7 @@ except ImportError:  # a board without a network
 
 from coaplet.port import resolve
 from coaplet.wire import HEAD, find_path, option_table, parse_options
-from harness import Skip
+from harness import BOARD, Skip
 
 CON, NON, ACK, RST = 0, 1, 2, 3
 BOUNDARIES = (0, 1, 12, 13, 14, 267, 268, 269, 270, 524, 525, 1000)  # of an option's delta and length
@@ -153,7 +153,7 @@ def ipv6_or_skip():
         raise Skip("no IPv6 on loopback: %s" % error)
 
 
-_next_port = int(os.getenv("TEST_PORTS") or 9600)
+_next_port = 0 if BOARD else int(os.getenv("TEST_PORTS") or 9600)
 
 
 def free_port(host="127.0.0.1"):

@@ -2,6 +2,7 @@
 
 from coaplet.message import Outgoing
 from coaplet.wire import HEAD, TAKES_STR, copy, copy_ascii, encode, move_up, option_table, same
+from harness import rounds
 from helpers import BOUNDARIES, hash_of, message, parse, random_options, read
 from net import Random
 
@@ -95,7 +96,7 @@ def test_what_is_written_in_any_order_is_read_back_ascending_and_stable():
     random = Random(7)
     out = Outgoing(1100, option_table(24), [None] * 24)
     long = 0
-    for _ in range(300):
+    for _ in range(rounds(300)):
         options = random_options(random, 20, 60)
         payload = bytes([random.bits(8) for _ in range(random.below(40))])
         out.reset(2, b"x-tokens", 2, 6)
@@ -111,7 +112,7 @@ def test_what_is_written_in_any_order_is_read_back_ascending_and_stable():
         assert found == options and data[result:] == payload
         assert table[4] == hash_of(options)
         long += len(data) - len(payload) > 96
-    assert long > 50  # so many did not fit the headroom
+    assert long > rounds(50)  # so many did not fit the headroom
 
 
 def test_the_loops_copy_compare_and_move():

@@ -6,6 +6,7 @@ On CPython, which has no heap_lock, the same runs only show that the exchanges c
 import gc
 import sys
 
+from harness import rounds
 from net import Host, Network
 
 try:
@@ -250,8 +251,8 @@ def test_a_hundred_thousand_exchanges_grow_the_heap_by_nothing():
             n -= 1
 
     views = ([bytearray(d) for d in gets], [bytearray(d) for d in puts])
-    count = 50000 if sys.maxsize < 2**31 and sys.platform == "linux" and not emulated() else 2000
-    exchanges(500)
+    count = 50000 if sys.maxsize < 2**31 and sys.platform == "linux" and not emulated() else rounds(2000)
+    exchanges(rounds(500))
     gc.collect()
     before = mem_alloc()
     exchanges(count)

@@ -4,6 +4,7 @@ import gc
 
 from coaplet.linkfilter import matches
 from coaplet.linkformat import link_attributes, quote
+from harness import rounds
 from helpers import CON, NON, message, read, vectors
 from net import Random
 from test_linkformat import CORE, discovered, offering, rendered
@@ -210,7 +211,7 @@ def says(name, wanted, given):
 def test_random_links_are_found_by_what_they_were_given_and_by_nothing_else():
     random = Random(6690)
     counts = [0, 0]
-    for _ in range(3000):
+    for _ in range(rounds(3000)):
         where = random_text(random, 2)
         given = {"rt": random_text(random, 4), "if_": random_text(random, 2), "title": random_text(random, 6)}
         if random.below(2):
@@ -242,7 +243,7 @@ def test_random_links_are_found_by_what_they_were_given_and_by_nothing_else():
         attributes = link_attributes(**given)
         assert matches([name + "=" + asked], pairs[0][1], attributes) == expected, (name, asked, attributes)
         counts[expected] += 1
-    assert counts[0] > 500 and counts[1] > 500, counts
+    assert counts[0] > rounds(500) and counts[1] > rounds(500), counts
 
 
 def test_no_query_raises():
@@ -250,7 +251,7 @@ def test_no_query_raises():
     host = offering(("x", link_attributes(title='";\\', obs=True)), *ALL)
     errors = []
     host.server.on_error = lambda resource, error: errors.append(error)
-    for _ in range(500):
+    for _ in range(rounds(500)):
         query = [random_text(random, 5) for _ in range(random.below(3))]
         assert discovered(host, query)[0] == 69, query
         matches([random_text(random, 4)], random_text(random, 4), random_text(random, 12))  # links of any text

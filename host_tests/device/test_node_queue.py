@@ -1,5 +1,6 @@
 # The bounded queue: order, both bounds, drops counted, records pushed out while they are in flight.
 
+from harness import rounds
 from node.queue import BODY_MAX, Queue
 
 try:
@@ -58,7 +59,7 @@ def test_a_thousand_records_of_mixed_sizes_wrap_round_the_ring_unharmed():
     assert paths == [0, 1, 2] and queue.path(".s/a") == 1
     seed = 1
     expected = []
-    for n in range(1000):
+    for n in range(rounds(1000)):
         seed = (seed * 75 + 74) % 65537
         body = b"%d:" % n + bytes([seed & 0xFF]) * (seed % (BODY_MAX - 8))
         queue.push(paths[n % 3], body)

@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from coaplet_tools.setup import programs, state, venv
+from coaplet_tools.setup import emulator, programs, state, venv
 from coaplet_tools.setup.places import BIN, BUILD, Unavailable, say
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("setup", description="Set up what coaplet's make targets need")
-    every = ["venv", *(part.name for part in programs.PARTS)]
+    every = ["venv", *(part.name for part in programs.PARTS), emulator.NAME]
     groups = {"all": every, "micropython": [f"micropython-{programs.NATIVE}"]}
     parser.add_argument("--must", action="store_true", help="fail if a part cannot be had")
     parser.add_argument("part", nargs="*", default=["all"], help=f"one of {', '.join([*groups, *every])}")
@@ -37,6 +37,8 @@ def main(argv: list[str]) -> int:
 
 
 def _all_ready(wanted: dict[str, None]) -> bool:
+    if emulator.NAME in wanted:  # which finds out by itself whether there is something to do
+        return False
     return all(venv.is_ready() if name == "venv" else _is_had(_part(name)) for name in wanted)
 
 
@@ -48,6 +50,8 @@ def _get_all(wanted: dict[str, None]) -> Iterator[tuple[str, str]]:
     for part in programs.PARTS:
         if part.name in wanted and (reason := _get(part)):
             yield part.name, reason
+    if emulator.NAME in wanted and (reason := _get_emulator()):
+        yield emulator.NAME, reason
 
 
 def _get(part: programs.Part) -> str:
@@ -66,6 +70,18 @@ def _get(part: programs.Part) -> str:
         entry["missing"] = reason
     state.save(state.load() | {part.name: entry})
     return reason
+
+
+def _get_emulator() -> str:
+    """Get the emulated board and record the outcome; return the reason if it cannot be had."""
+    entry: state.Entry = {"programs": [emulator.NAME]}
+    try:
+        entry |= emulator.get()
+    except Unavailable as error:
+        entry["missing"] = str(error)
+    if state.load().get(emulator.NAME) != entry:
+        state.save(state.load() | {emulator.NAME: entry})
+    return entry.get("missing", "")
 
 
 def _part(name: str) -> programs.Part:
