@@ -35,9 +35,9 @@ size: ## Report code size and heap, and fail where a budget is exceeded
 	@$(SETUP) --must venv micropython-i386
 	@$(BIN)/python -m coaplet_tools.size
 
-bench: ## Measure how fast it serves, beside an echo loop, libcoap and aiocoap; ARGS="--rounds 9" for more
-	@$(SETUP) --must venv micropython libcoap-openssl
-	@$(BIN)/python -m coaplet_tools.bench $(ARGS)
+bench: ## Measure how fast it serves, beside an echo loop, libcoap and aiocoap; with BOARD=RPI_PICO on that board, emulated
+	@$(SETUP) --must $(if $(BOARD),micropython-rp2040,venv micropython libcoap-openssl)
+	@$(BIN)/python -m coaplet_tools.bench$(if $(BOARD),.board $(BOARD)) $(ARGS)
 
 mpy: ## Compile the library for all boards into build/mpy/ARCH/coaplet; ARCH=armv6m, xtensawin, ... or bytecode for one
 	@$(SETUP) venv

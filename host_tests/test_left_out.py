@@ -44,7 +44,7 @@ _HAS = {
 }
 _OF_A_MODULE = {
     "test_many": "test_5000_peers_are_asked_and_answered",
-    "test_boards": "test_each_board_keeps_to_the_contract",
+    "test_boards": "test_each_board_is_itself_and_names_its_state_folder",
     "test_names": "test_resolve_puts_the_address_that_did_not_answer_last",
 }
 _TOO_LONG = ("each_byte_is_encoded", "asks_many_peers_at_once")

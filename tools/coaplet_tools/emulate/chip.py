@@ -33,7 +33,7 @@ from rp2040py.utils.firmware_retrieve import MICROPYTHON
 
 from coaplet_tools.emulate import flash
 
-__all__ = ("Chip", "ChipError", "Line")
+__all__ = ("Chip", "ChipError", "Line", "Stream")
 
 # The converter's steps (12 bits, 3.3 V) as the board finds them: 1.10, 1.65 and 2.20 V, and 27 degrees of the chip
 ADC = (1365, 2048, 2731, 0, 876)
@@ -326,3 +326,22 @@ class Line:
     def _on_byte(self, byte: int) -> None:
         if self.receive:
             self.receive(byte)
+
+
+class Stream:
+    """The line as coaplet.serial wants a stream."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._got = bytearray()
+        line.receive = self._got.append
+
+    def readinto(self, buf: bytearray) -> int | None:
+        n = min(len(buf), len(self._got))
+        buf[:n] = self._got[:n]
+        del self._got[:n]
+        return n or None
+
+    def write(self, data: memoryview) -> int:
+        self._line.write(bytes(data))
+        return len(data)

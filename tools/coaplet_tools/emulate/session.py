@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 from coaplet.serial import Serial
 from coaplet_tools.emulate import flash
 from coaplet_tools.emulate.bridge import COLLECTOR, Bridge
-from coaplet_tools.emulate.chip import Chip, Line
+from coaplet_tools.emulate.chip import Chip, Line, Stream
 from coaplet_tools.emulate.console import Terminal
 from coaplet_tools.setup.places import ROOT, Unavailable
 
@@ -125,7 +125,7 @@ class _Session:
         self._collector = collector
         self._say = say
         self._line = Line(chip)
-        self._serial = Serial(_Stream(self._line), _MTU)
+        self._serial = Serial(Stream(self._line), _MTU)
         self._lost = 0
         self._bridge = Bridge(self._to_board, self._to_peer)
         self._text = b""
@@ -219,25 +219,6 @@ class _Session:
                 self._stopped = text == "node: stopped"  # what the REPL says next is of no interest
                 self._up = self._up or text.startswith("node: serving")
                 self._say(text if text.startswith("node: ") else f"board: {text}")
-
-
-class _Stream:
-    """The line as coaplet.serial wants a stream."""
-
-    def __init__(self, line: Line) -> None:
-        self._line = line
-        self._got = bytearray()
-        line.receive = self._got.append
-
-    def readinto(self, buf: bytearray) -> int | None:
-        n = min(len(buf), len(self._got))
-        buf[:n] = self._got[:n]
-        del self._got[:n]
-        return n or None
-
-    def write(self, data: memoryview) -> int:
-        self._line.write(bytes(data))
-        return len(data)
 
 
 def _bound(port: int) -> socket.socket:
