@@ -1,5 +1,5 @@
-# Runs on a board, in the REPL: what coaplet costs there, in the board's own microseconds and bytes. Each function prints
-# a line of JSON. board.py sends this file with the call of one of them behind it.
+# Runs on a board, in the REPL: what coaplet costs there, in the board's own microseconds and bytes. Each function
+# prints a line of JSON. board.py sends this file with the call of one of them behind it.
 #
 # Times are of loops of TURNS turns, less those of the same loop with nothing in it. The USB's interrupt is off
 # meanwhile, so that the console costs nothing.
@@ -254,12 +254,11 @@ def node():
     import asyncio
 
     import board
-
     import coaplet.aio
     import coaplet.client
     import coaplet.linkformat
     import coaplet.serial
-    import coaplet.server  # noqa: F401
+    import coaplet.server
 
     async def main():
         gc.collect()
