@@ -13,7 +13,7 @@ import pytest
 
 from coaplet_tools.setup.places import Unavailable
 from coaplet_tools.setup.state import program
-from collector import DeviceModule, Prefetcher
+from collector import DeviceItem, DeviceModule, Prefetcher
 from left_out import summary
 
 # Patterns of node ids of tests that no CI machine can run, each with the reason.
@@ -37,6 +37,11 @@ def peer() -> Callable[[str], str]:
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     return DeviceModule.from_parent(parent, path=module_path) if module_path.parent == _DEVICE else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put device tests last: their processes start ahead, while the others wait for peers and for time to pass."""
+    items.sort(key=lambda item: isinstance(item, DeviceItem))
 
 
 @pytest.hookimpl(wrapper=True)

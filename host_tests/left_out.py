@@ -47,6 +47,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "test_compose::test_ipv6_addresses_are_in_the_recommended_form": ADDRESSES,
         "test_compose::test_a_host_that_a_uri_cannot_have_is_refused": ADDRESSES,
         "test_compose::test_each_byte_is_encoded_where_it_must_be": ADDRESSES,
+        "test_serial::test_a_frame_longer_than_mtu_is_dropped_and_counted": MEMORY,
         "test_wire::test_a_value_may_fill_the_largest_datagram": MEMORY,
         "test_wire::test_what_should_be_machine_code_is": SOURCE,
         "test_node_sensors::test_the_unix_board_has_its_own_sensors": OTHER_BOARD,

@@ -2,7 +2,8 @@
 
     chip.py     the board: boots an image, runs scripts on it, streams its console; its UART, repaired and paced
     flash.py    the littlefs in its flash: made from files, read
-    native.py   rp2040py's machine code compiled for this machine, which runs it four times faster
+    console.py  its USB console, as a pty
+    session.py  make emulate: flash, board, sockets, and the two clocks
     launch.py   build/bin/micropython-rp2040: the device tests of one module, as the unix ports' launchers run them
     bridge.py   CoAP between the board's serial line and UDP
     __main__.py make emulate

@@ -1,8 +1,9 @@
 """An emulated Raspberry Pi Pico: boots an image, runs scripts on it, streams its console, feeds its serial line.
 
 The chip runs when it is told to, in the caller's thread: run_until() and run_for() are the doors to its time. Its clock
-counts the board's own cycles at 125 MHz: figures taken by it are the same on each machine. Where it waits it costs no
-time at all; who wants it to wait as long as the world does keeps `nanos` and the world's clock together.
+counts the board's own cycles at 125 MHz. A figure taken by it is the same on each machine if nothing comes in
+meanwhile: between which of its instructions a host's bytes arrive depends on the world's clock. Where it waits it
+costs no time; who wants it to wait as long as the world does keeps `nanos` and the world's clock together.
 
 Five things of rp2040py 0.3.6 are put right here, from outside:
 

@@ -3,7 +3,7 @@
 rp2040py comes from PyPI as machine code for any Python from 3.11 on (the limited API), in which each instruction of the
 board makes objects of Python. Its C sources, made by Cython, come along. Where there are a C compiler and Python's
 headers they are compiled for this Python, which takes half a minute once, with short cuts in front of functions that
-each instruction calls: the same board and the same cycles, ten times as fast. Elsewhere it stays as it is.
+each instruction calls: the same board and the same cycles, five to eight times as fast. Elsewhere it stays as it is.
 """
 
 import os
@@ -144,7 +144,7 @@ def _compile() -> str:
     include = Path(sysconfig.get_path("include"))
     if not compiler or not (include / "Python.h").exists() or not (package / "native/_simulator.c").exists():
         shutil.rmtree(NATIVE, ignore_errors=True)
-        return ", as it comes (a C compiler and Python's headers would make it ten times faster)"
+        return ", as it comes (a C compiler and Python's headers would make it five to eight times faster)"
     metadata = [path.name for path in package.parent.glob("rp2040py-*.dist-info")]
     asked = digest(metadata, sys.version, compiler, _SHORT_CUTS, _GLOBALS, _STOPPED.pattern, str(include))
     if stamp.exists() and stamp.read_text() == asked:
