@@ -17,8 +17,6 @@ ARCHITECTURES = {"cortex-m3": ARMV7EM, "rv32": RV32IMC}
 
 
 @pytest.fixture(params=[one for one in MACHINES if one.name in machines.MACHINES], ids=lambda runtime: runtime.name)
-    params=[machine for machine in MACHINES if machine.name in machines.MACHINES], ids=lambda runtime: runtime.name
-)
 def machine(request: pytest.FixtureRequest) -> Runtime:
     try:
         request.param.command()
