@@ -129,18 +129,20 @@ class Serial:
         self._flush()
         return True
 
+    @micropython.native
     def _flush(self):
         """Send what is left. Returns how many bytes are left still."""
-        pos = self._end - self._left
+        left = self._left
+        pos = self._end - left
         try:
             if MICROPYTHON:
-                n = self.pollable.write(self._tx, pos, self._left)
+                left -= self.pollable.write(self._tx, pos, left) or 0
             else:
-                n = self.pollable.write(memoryview(self._tx)[pos : self._end])
-            self._left -= n or 0
+                left -= self.pollable.write(memoryview(self._tx)[pos : pos + left]) or 0
+            self._left = left
         except OSError:
             pass
-        return self._left
+        return left
 
     def format(self, peer=None):
         """What stands for the other end; address(): for this one, the same."""
