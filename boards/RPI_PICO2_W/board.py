@@ -15,34 +15,10 @@ runtime = chip.runtime
 storage = "state"  # below the root of the flash's littlefs
 limits = {}  # the library's defaults: a node of 10 KB
 
-_FULL_SCALE = 65535
-_REFERENCE = 3.3  # V, the supply of the converter
-# The RP2350's datasheet, 12.4.6: 0.706 V at 27 degrees, 1.721 mV less for each degree more
-_V_AT_27 = 0.706
-_V_PER_DEGREE = 0.001721
-
 
 def sensors(config):
     """Return the rows of the contract's table. config: not asked for anything."""
-    core = machine.ADC(machine.ADC.CORE_TEMP)
-    rows = [("temperature", "Cel", "temperature", "Chip temperature", lambda: _temperature(core))]
-    for i in range(3):
-        rows.append(_voltage(i))
-    return rows + chip.sensors()
-
-
-def _volts(adc):
-    return adc.read_u16() * _REFERENCE / _FULL_SCALE
-
-
-def _temperature(adc):
-    # One step of the converter is half a degree: more digits would say nothing.
-    return round(27 - (_volts(adc) - _V_AT_27) / _V_PER_DEGREE, 1)
-
-
-def _voltage(i):
-    adc = machine.ADC(26 + i)
-    return ("adc%d" % i, "V", "voltage", "Voltage at GP%d (ADC %d)" % (26 + i, i), lambda: round(_volts(adc), 3))
+    return chip.analog(machine) + chip.sensors()
 
 
 # --- the actuator: the LED hangs on the radio's chip, and works whether it has joined or not ---

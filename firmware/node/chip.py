@@ -30,6 +30,29 @@ def sensors():
     ]
 
 
+def analog(machine):
+    """Return the rows of an RP2040 or RP2350: the chip's temperature, and GP26 to GP28. machine: the port's module."""
+    core = machine.ADC(machine.ADC.CORE_TEMP)
+    rows = [("temperature", "Cel", "temperature", "Chip temperature", lambda: _temperature(core))]
+    for i in range(3):
+        rows.append(_voltage(i, machine.ADC(26 + i)))
+    return rows
+
+
+def _volts(adc):
+    return adc.read_u16() * 3.3 / 65535  # the supply is the converter's reference
+
+
+def _temperature(adc):
+    # 0.706 V at 27 degrees, 1.721 mV less for each degree more (datasheets: RP2040 4.9.5, RP2350 12.4.6). One step of
+    # the converter is half a degree: more digits would say nothing.
+    return round(27 - (_volts(adc) - 0.706) / 0.001721, 1)
+
+
+def _voltage(i, adc):
+    return ("adc%d" % i, "V", "voltage", "Voltage at GP%d (ADC %d)" % (26 + i, i), lambda: round(_volts(adc), 3))
+
+
 def clock():
     """Return ms since 1970-01-01 UTC, or None while it is not known."""
     now = time.time_ns() // 1000000 + _EPOCH_MS
