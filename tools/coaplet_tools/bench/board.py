@@ -29,6 +29,7 @@ _PROBE = Path(__file__).with_name("board_probe.py")
 _COMMITTED = Path(__file__).with_name("rp2040.json")
 _WRITTEN = BUILD / "bench-rp2040.json"
 _ARCH = "armv6m"
+_RESOLUTION = 0.11  # us: rounded to 0.1
 
 _PARTS = {
     "client": ("aio", "client"),
@@ -114,8 +115,9 @@ def library(arch: str | None) -> dict[str, bytes]:
 
 
 def twice(measured: Callable[[], Figures]) -> Figures:
+    """Measure two times. The board's clock counts microseconds, 200 turns at a time: what differs by more differs."""
     first, second = measured(), measured()
-    if first != second:
+    if any(abs(first[name] - second[name]) > _RESOLUTION for name in first):
         raise FaultError(f"two runs differ, which is a fault of the measurement: {first} and {second}")
     return first
 
