@@ -167,7 +167,7 @@ def test_what_a_node_of_a_full_queue_lost_is_what_it_reports(start, tmp_path, ur
         collector=collector_uri,
         queue=8,
         interval_s=1,
-        answer_ms=100,
+        answer_ms=1000,  # less than a busy machine takes would be a repeat
         probing_rate=0,
         retry_first_ms=50,
         retry_cap_ms=50,
