@@ -198,6 +198,51 @@ def test_what_is_sent_and_what_is_overwritten_is_counted():
     assert data[:4] == b"\x60\x84\0\2" and not s.endpoint.ready()
 
 
+def test_a_reply_and_a_request_of_ours_keep_their_bytes_and_peers_whichever_transport_stalls():
+    s = server(probing_rate=0)
+    s.serve("t", lambda request, response: response.text("hi"))
+    stalled = object()
+
+    def asked(mid):
+        s.endpoint.handle_datagram(s.network.now, message(CON, GET, mid, b"", path("t")), "p", stalled)
+        s.events()
+
+    def fetched(transport):
+        assert s.endpoint.poll_transmit(transport)
+        return bytes(s.endpoint.tx_buf), s.endpoint.tx_peer
+
+    for mid in (0, 10):
+        asked(mid)
+        ex = s.endpoint.open(s.network.now, "other", s.link)
+        s.endpoint.begin(ex, GET).option(11, b"theirs")
+        s.endpoint.send(s.network.now, ex)
+        data, peer = fetched(s.link)  # while the reply waits
+        assert peer == "other" and data.endswith(b"theirs")
+        data, peer = fetched(stalled)
+        assert peer == "p" and data[:4] == bytes((0x60, CONTENT, 0, mid)) and data.endswith(b"hi")
+        for n in (1, 2):
+            asked(mid + n)
+            assert fetched(stalled)[1] == "p"
+        s.network.advance(100000)  # what was asked of "other" is sent again, or given up: another datagram in between
+        s.endpoint.handle_timeout(s.network.now)
+        s.events()
+        s.endpoint.release(ex)
+        s.sent()
+        asked(mid + 3)
+        assert fetched(stalled)[1] == "p" and not s.endpoint.poll_transmit(stalled)
+
+
+def test_a_reply_goes_to_who_asked_after_a_request_of_ours_to_another():
+    s = server(probing_rate=0)
+    s.serve("t", lambda request, response: response.text("hi"))
+    for mid in (1, 2, 3):
+        ((data, peer),) = s.receive(message(CON, GET, mid, b"", path("t")), "p")
+        assert peer == "p" and data[3] == mid
+        ex = s.get("other", "t")
+        assert s.network.log[-1][2] == "other"
+        s.endpoint.release(ex)
+
+
 # Slots given back
 
 

@@ -286,12 +286,12 @@ class Outgoing:
     @micropython.viper
     def text(self, text):
         """Set the payload to text/plain; charset=utf-8 (Content-Format 0). Allocates: as write()."""
-        t, buf, length, copy = self._hot
+        t, buf, length, write = self._hot
         cells = ptr16(t)
         n = int(length(text))
-        if copy and int(cells[_COUNT]) == 0 and int(cells[0]) > 0 and n + _HEADROOM <= int(cells[_CAPACITY]):
+        if write and int(cells[_COUNT]) == 0 and int(cells[0]) > 0 and n + _HEADROOM <= int(cells[_CAPACITY]):
             # as it mostly is: ASCII that fits, no options so far
-            if int(copy(n, text, buf, _HEADROOM)) == n:
+            if int(write(n, text, buf, _HEADROOM)) == n:
                 cells[_SIZE] = n
                 cells[_COUNT] = 1
                 cells[_HEAD] = 12

@@ -558,7 +558,6 @@ class Transmission:
         counts[_READY] = 0
         counts[_N_SENT] = int(counts[_N_SENT]) + 1
         if ready == 2:
-            counts[_STALE] = 1
             self.tx_peer = self._ready_peer
             self.tx_buf = self._ready_view
         return True
