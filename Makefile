@@ -15,9 +15,10 @@ run: ## Run a sensor node and what it talks to, here and now; SECONDS=20 ends it
 	@$(SETUP) --must venv micropython
 	@$(BIN)/python -m coaplet_tools.run $(if $(SECONDS),--seconds $(SECONDS))
 
-emulate: ## Run a board's image here with its node, BOARD=RPI_PICO; SECONDS=20 ends it after 20 s
-	@$(SETUP) --must venv micropython-rp2040
-	@$(BIN)/python -m coaplet_tools.emulate $(if $(SECONDS),--seconds $(SECONDS)) $(BOARD)
+emulate: ## Run a board's image here with its node, BOARD=RPI_PICO or BOARD=RPI_PICO_W UF2=file; SECONDS=20 ends it after 20 s
+	@$(SETUP) --must venv $(if $(filter RPI_PICO,$(BOARD)),micropython-rp2040)
+	@$(if $(filter RPI_PICO_W,$(BOARD)),$(SETUP) micropython-rp2040)
+	@$(BIN)/python -m coaplet_tools.emulate $(if $(SECONDS),--seconds $(SECONDS)) $(if $(UF2),--uf2 "$(UF2)") $(BOARD)
 
 test: ## Run all tests, on CPython, on MicroPython 64-bit, 32-bit and ARM, and on an emulated RP2040; ARGS="-k wire" picks some
 	@$(SETUP)

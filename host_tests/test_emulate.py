@@ -132,12 +132,12 @@ def image(peer: Callable[[str], str]) -> Path:
 class Process:
     """`python -m coaplet_tools.emulate`, with its lines as they come."""
 
-    def __init__(self, folder: Path, port: int, collector: int, *more: str) -> None:
+    def __init__(self, folder: Path, port: int, collector: int, *more: str, board: str = "RPI_PICO") -> None:
         words = ["--dir", folder, "--port", port, "--collector", f"coap://127.0.0.1:{collector}", *more]
         self.port = port
         self.lines: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "coaplet_tools.emulate", "RPI_PICO", *map(str, words)],
+            [sys.executable, "-m", "coaplet_tools.emulate", board, *map(str, words)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -146,9 +146,9 @@ class Process:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def until(self, pattern: str) -> str:
+    def until(self, pattern: str, limit_s: float = 60) -> str:
         """Return the first line that has the pattern."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             for line in self.lines:
                 if re.search(pattern, line):
@@ -234,10 +234,10 @@ def test_the_node_is_read_posts_its_logs_survives_a_power_cut_and_stops(emulate,
         assert (info["board"], info["boot"]) == ("RPI_PICO", 1)
         assert get("led", "-m", "put", "-e", "1") == "" and get("led") == "1"
         # the collector has what the node had to say
-        records = _records(collector, lambda found: {"log", "temperature", "uptime"} <= set(found))
-        log = records["log"]
+        found = records(collector, lambda found: {"log", "temperature", "uptime"} <= set(found))
+        log = found["log"]
         assert (log["node"], log["module"], log["msg"]) == ("pico", "boot", "up")
-        assert log["body"]["reset"] == "power" and records["temperature"]["value"] == 27
+        assert log["body"]["reset"] == "power" and found["temperature"]["value"] == 27
         # stored, and then the power fails
         assert get("config", "-m", "put", "-t", "50", "-e", '{"name":"kitchen"}') == "name: at next start"
         board.end(signal.SIGKILL)
@@ -256,7 +256,7 @@ def test_the_node_is_read_posts_its_logs_survives_a_power_cut_and_stops(emulate,
     assert json.loads(files["/state/config.good.json"])["name"] == "kitchen"
 
 
-def _records(collector: subprocess.Popen[str], enough: Callable[[dict[str, dict]], bool]) -> dict[str, dict]:
+def records(collector: subprocess.Popen[str], enough: Callable[[dict[str, dict]], bool]) -> dict[str, dict]:
     """Read events of the collector until there are enough; return the first log and the first reading of each path."""
     assert collector.stdout
     found: dict[str, dict] = {}

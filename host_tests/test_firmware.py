@@ -74,6 +74,11 @@ def test_of_a_failed_build_the_line_that_tells_most_is_shown():
     log = quiet + "ld: cannot find -lc\nmake: *** Error 1\n"
     assert image.telling_line(log) == "ld: cannot find -lc"
     assert image.telling_line("one\ntwo\n\n") == "two"
+    # a submodule that was not fetched: as CMake says it, and as the rp2 port's makefile does
+    log = "CMake Error at CMakeLists.txt:9 (message):\n   lwip not initialized.\n\n   Run 'make submodules'\nCall\n"
+    assert image.telling_line(quiet + log) == "lwip not initialized. Run 'make submodules'"
+    log = "-e \x1b[1;31mError: pico-sdk is not initialized.\x1b[0m Run 'make submodules'\nmake: *** Error 1\n"
+    assert image.telling_line(log) == "Error: pico-sdk is not initialized. Run 'make submodules'"
     assert image.telling_line("") == "no output"
 
 

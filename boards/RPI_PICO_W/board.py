@@ -1,7 +1,7 @@
 """What the board "RPI_PICO_W" has: a Raspberry Pi Pico W, an RP2040 with 264 KB of RAM and a radio for Wi-Fi.
 
 The contract of a board.py is in boards/UNIX/README.md. This is the only file of the node that knows the board's pins.
-Compiled, not run on hardware.
+Compiled, not run on hardware; in the emulator (rp2040py) it runs.
 """
 
 import machine

@@ -5,18 +5,18 @@ import sys
 from pathlib import Path
 
 from coaplet.uri import split
+from coaplet_tools.deploy.boards import Refused
 from coaplet_tools.emulate import session
 from coaplet_tools.emulate.chip import ChipError
+from coaplet_tools.emulate.models import MODELS
 from coaplet_tools.setup.places import BUILD, Unavailable
-
-_BOARDS = ("RPI_PICO",)
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("emulate", description="Run a board's image here, and its node with it")
-    parser.add_argument("board", nargs="?", help=f"one of {', '.join(_BOARDS)}")
+    parser.add_argument("board", nargs="?", help=f"one of {', '.join(MODELS)}")
     parser.add_argument("--seconds", type=float, help="stop after this time; default: at Ctrl-C")
-    parser.add_argument("--uf2", type=Path, metavar="FILE", help="the image; default: of `make firmware`")
+    parser.add_argument("--uf2", type=Path, metavar="FILE", help="the image; RPI_PICO: default: of `make firmware`")
     parser.add_argument("--dir", type=Path, help="where the board's flash is kept; default: build/emulate/BOARD")
     parser.add_argument("--port", type=int, default=5683, help="UDP port of 127.0.0.1 that stands for the board")
     parser.add_argument(
@@ -27,15 +27,19 @@ def main(argv: list[str]) -> int:
         help="where the node's own requests go, an address of this machine; default: %(default)s",
     )
     arguments = parser.parse_args(argv)
-    if arguments.board not in _BOARDS:
+    if arguments.board not in MODELS:
         what = f"{arguments.board} cannot be emulated:" if arguments.board else "which board?"
-        print(f"emulate: {what} make emulate BOARD=<one of {', '.join(_BOARDS)}>", file=sys.stderr)
+        print(f"emulate: {what} make emulate BOARD=<one of {', '.join(MODELS)}>", file=sys.stderr)
         return 2
-    image = arguments.uf2 or BUILD / "firmware" / arguments.board / "firmware.uf2"
-    folder = arguments.dir or BUILD / "emulate" / arguments.board
-    wanted = session.Wanted(image, folder, arguments.collector, arguments.port, arguments.seconds)
+    model = MODELS[arguments.board]
+    folder = arguments.dir or BUILD / "emulate" / model.board
     try:
+        image = model.image(arguments.uf2)
+        wanted = session.Wanted(image, folder, arguments.collector, arguments.port, arguments.seconds, model)
         return session.run(wanted, _say)
+    except Refused as reason:
+        print(f"emulate: {reason}", file=sys.stderr)
+        return reason.code
     except (Unavailable, ChipError) as reason:
         print(f"emulate: {reason}", file=sys.stderr)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""An emulated Raspberry Pi Pico: boots an image, runs scripts on it, streams its console, feeds its serial line.
+"""An emulated Raspberry Pi Pico or Pico W: boots an image, runs scripts, streams its console, feeds its serial line.
 
 The chip runs when it is told to, in the caller's thread: run_until() and run_for() are the doors to its time. Its clock
 counts the board's own cycles at 125 MHz. A figure taken by it is the same on each machine if nothing comes in
@@ -12,13 +12,17 @@ Five things of rp2040py 0.3.6 are put right here, from outside:
 - The UART raised its transmit interrupt for ever, and machine.UART() hung. Here it says so after a byte was written.
 - The ring oscillator's random bit was always the same, and so was os.urandom(). Here it is random, by a seed if wanted.
 - A pin that the board drives read as 0. Here it reads as it is driven.
-- PIO blocks, which nothing here uses, were asked after each instruction.
+- PIO blocks, which on a Pico nothing here uses, were asked after each instruction. A Pico W's radio hangs on one.
+
+A Pico W's radio kept its state in a reset of the board, and did not start again. Here it loses its power for a moment.
+What else is put right of it is in radio.py.
 """
 
 import time
 import types
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, BinaryIO
@@ -27,55 +31,67 @@ from rp2040py.boards import resolve_board_spec
 from rp2040py.device import MicroPythonDevice
 from rp2040py.device.base_device import ResetCause
 from rp2040py.execute_batch import execute_batch
+from rp2040py.external.bootsel_button import BootselButton
 from rp2040py.gpio_pin import GPIOPinState
 from rp2040py.memory_map import FLASH_START_ADDRESS
 from rp2040py.peripherals.peripheral import UnimplementedPeripheral
 from rp2040py.utils.firmware_retrieve import MICROPYTHON
 
-from coaplet_tools.emulate import flash
+from coaplet_tools.emulate.models import PICO, Model
+from coaplet_tools.emulate.radio import Radio
+from coaplet_tools.emulate.usb import CTRL_D, ChipError, Console, Reply
 
 __all__ = ("Chip", "ChipError", "Line", "Stream")
 
 # The converter's steps (12 bits, 3.3 V) as the board finds them: 1.10, 1.65 and 2.20 V, and 27 degrees of the chip
 ADC = (1365, 2048, 2731, 0, 876)
 _ROSC, _RANDOMBIT = 0x40060, 0x1C  # its key in the table of peripherals; RP2040 datasheet 2.17.8
+_BUS_OF_RADIO = (24, 25, 29)  # data, select and clock; a Pico W's datasheet, 2.1
 _TRANSMIT = 1 << 5  # in the UART's interrupt registers
-_CTRL_A, _CTRL_B, _CTRL_C, _CTRL_D = b"\x01", b"\x02", b"\x03", b"\x04"
+_CTRL_A, _CTRL_C = b"\x01", b"\x03"
 _RAW_BANNER = b"raw REPL; CTRL-B to exit\r\n>"
 _NS = 1_000_000_000
 # Commands of the flash, and bytes of what they change: page program, sector and block erase
 _CHANGES = {0x02: 256, 0x20: 4096, 0xD8: 65536}
 
 
-class ChipError(Exception):
-    """The board does not do what a board does: it does not start, it has stopped, it says something else."""
-
-
 class Chip:
     """image: a UF2 file; filesystem: of flash.build(), None: empty flash, which MicroPython formats when it starts.
+
+    radio: of a Pico W; None of a Pico.
 
     seed: of the board's random numbers, so that each run is the same; None: they are the system's.
     """
 
-    def __init__(self, image: Path, filesystem: bytes | None = None, seed: int | None = None) -> None:
-        self._device = MicroPythonDevice(board=resolve_board_spec("pico", MICROPYTHON, str(image)))
+    def __init__(
+        self, image: Path, filesystem: bytes | None = None, seed: int | None = None, model: Model = PICO
+    ) -> None:
+        spec = resolve_board_spec(model.known_as, MICROPYTHON, str(image))
+        self.radio = radio = Radio() if model.wifi else None
+        if radio:
+            spec = replace(spec, extras=(BootselButton, lambda: radio.device))
+        self._device = MicroPythonDevice(board=spec)
+        if radio:
+            radio.network = None
         self.mcu: Any = self._device.mcu
         self.clock: Any = self._device.simulator.clock
         self._simulator: Any = _Simulator(self.mcu, self.clock)
         self._pio = self.mcu.pio
-        self.mcu.pio = ()
+        self._asked_pio = self._pio if model.wifi else ()
+        self.mcu.pio = self._asked_pio
         self.mcu.watchdog.on_watchdog_trigger = lambda: self._reset(ResetCause.WATCHDOG)
         layout = self._device.board.layout
         assert layout
-        self._at = layout.fs_start
+        self._flash = slice(layout.fs_start, layout.fs_start + model.flash_size)
         if filesystem is not None:
-            self.mcu.flash[self._at : self._at + flash.SIZE] = filesystem
+            self.mcu.flash[self._flash] = filesystem
         self.mcu.peripherals[_ROSC] = _RingOscillator(
             self.mcu, "ROSC_BASE", SystemRandom() if seed is None else Random(seed)
         )
         self.mcu.adc.channel_values = list(ADC)
-        for pin in self.mcu.gpio:
-            pin.add_listener(_read_back(pin))
+        for number, pin in enumerate(self.mcu.gpio):
+            if not model.wifi or number not in _BUS_OF_RADIO:  # which sees to its pins itself
+                pin.add_listener(_read_back(pin))
         self.console = Console(self._device)
         self._broken = False
         self.mcu.on_break = self._on_break
@@ -88,7 +104,7 @@ class Chip:
 
     @property
     def filesystem(self) -> bytes:
-        return bytes(self.mcu.flash[self._at : self._at + flash.SIZE])
+        return bytes(self.mcu.flash[self._flash])
 
     def start(self, limit_s: float = 60) -> None:
         """Boot it until a host on its USB sees it. Raises ChipError."""
@@ -112,9 +128,9 @@ class Chip:
     def execute(self, script: str, write: Callable[[bytes], None], limit_s: float = 600) -> bytes:
         """Run a script in the raw REPL; what it prints goes to write() as it comes. Returns its traceback, or b""."""
         self.enter_raw(limit_s)
-        reply = _Reply(write)
+        reply = Reply(write)
         self.console.receive = reply.take
-        self.console.write(script.encode() + _CTRL_D)
+        self.console.write(script.encode() + CTRL_D)
         self.run_until(lambda: reply.ended, limit_s, "end the script")
         self.console.receive = None
         return bytes(reply.error)
@@ -136,8 +152,8 @@ class Chip:
             apply_command()
             size = _CHANGES.get(head[0], 0) if len(head) == 4 else 0
             start = int.from_bytes(head[1:], "big") // size * size if size else 0
-            if size and start >= self._at:
-                file.seek(start - self._at)
+            if size and start >= self._flash.start:
+                file.seek(start - self._flash.start)
                 file.write(self.mcu.flash[start : start + size])
 
         ssi._apply_command = apply_and_keep
@@ -149,7 +165,9 @@ class Chip:
     def _reset(self, cause: ResetCause) -> None:
         self.mcu.pio = self._pio  # which are reset, too
         self._device.hard_reset(cause=cause)
-        self.mcu.pio = ()
+        self.mcu.pio = self._asked_pio
+        if self.radio:
+            self.radio.power_off()
 
     def _run(self) -> None:
         if self._broken:
@@ -194,83 +212,6 @@ class _Simulator:
         self.rp2040 = rp2040
         self.clock = clock
         self.stopped = True
-
-
-class Console:
-    """The host's end of the board's USB: `receive` is given what the board prints; write() types."""
-
-    def __init__(self, device: MicroPythonDevice) -> None:
-        self.receive: Callable[[bytes], None] | None = None
-        self.connected = False
-        self._usb: Any = device.mcu.usb_ctrl
-        self._cdc: Any = device.cdc
-        self._typed = bytearray()
-        self._room = 0  # how many bytes the board is ready to take
-        self._answer_control = self._usb.on_endpoint_read
-        self._usb.on_endpoint_read = self._on_read
-        self._forget = self._usb.on_reset
-        self._usb.on_reset = self._on_reset
-        self._cdc.on_serial_data = self._on_data
-        self._cdc.on_device_connected = self._on_connected
-
-    def write(self, data: bytes) -> None:
-        self._typed += data
-        self._serve()
-
-    def _on_read(self, endpoint: int, size: int) -> None:
-        if endpoint == 0:
-            self._answer_control(endpoint, size)
-        else:
-            self._room = size
-            self._serve()
-
-    def _serve(self) -> None:
-        if self._room and self._typed:
-            chunk = self._typed[: self._room]
-            del self._typed[: self._room]
-            self._room = 0
-            self._usb.endpoint_read_done(self._cdc._out_endpoint, chunk)
-
-    def _on_data(self, data: bytes | bytearray) -> None:
-        if self.receive:
-            self.receive(bytes(data))
-
-    def _on_connected(self) -> None:
-        self.connected = True
-
-    def _on_reset(self) -> None:
-        self.connected = False
-        self._room = 0
-        if self._forget:
-            self._forget()
-
-
-class _Reply:
-    """What the raw REPL says to a script: OK, what it prints, CTRL-D, its traceback, CTRL-D."""
-
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        self.error = bytearray()
-        self.ended = False
-        self._write = write
-        self._head = bytearray()
-        self._printing = True
-
-    def take(self, data: bytes) -> None:
-        if len(self._head) < 2:
-            n = 2 - len(self._head)
-            self._head += data[:n]
-            data = data[n:]
-            if self._head not in (b"O", b"OK"):
-                raise ChipError(f"the board said {bytes(self._head + data)!r} to a script")
-        while data and not self.ended:
-            part, end, data = data.partition(_CTRL_D)
-            if self._printing and part:
-                self._write(part)
-            elif part:
-                self.error += part
-            if end:
-                self.ended = not self._printing
-                self._printing = False
 
 
 class Line:

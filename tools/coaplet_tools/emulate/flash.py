@@ -1,6 +1,9 @@
-"""The littlefs in a Pico's flash, as MicroPython's rp2 port makes it: 352 blocks of 4 KB, 256 bytes at a time."""
+"""The littlefs in a board's flash, as MicroPython's rp2 port makes it: blocks of 4 KB, 256 bytes at a time.
 
-from collections.abc import Mapping
+A Pico has 352 of them, other boards other numbers (models.py).
+"""
+
+from collections.abc import Iterable, Mapping
 
 from littlefs import LittleFS, UserContext
 
@@ -12,20 +15,23 @@ _PROGRAM = 256
 _VERSION = 0x00020000
 
 
-def build(files: Mapping[str, bytes]) -> bytes:
+def build(files: Mapping[str, bytes], size: int = SIZE) -> bytes:
     """Make the image of a file system with these files, by their absolute paths."""
-    context = UserContext(buffsize=SIZE)
-    lfs = LittleFS(context=context, block_size=BLOCK, block_count=BLOCKS, prog_size=_PROGRAM, disk_version=_VERSION)
+    context = UserContext(buffsize=size)
+    count = size // BLOCK
+    lfs = LittleFS(context=context, block_size=BLOCK, block_count=count, prog_size=_PROGRAM, disk_version=_VERSION)
     write(lfs, files)
     lfs.unmount()
     return bytes(context.buffer)
 
 
-def change(image: bytes, files: Mapping[str, bytes]) -> bytes:
-    """Return the image with these files written; the others stay."""
-    context = UserContext(buffsize=SIZE)
+def change(image: bytes, files: Mapping[str, bytes], without: Iterable[str] = ()) -> bytes:
+    """Return the image with these files written and those without; the others stay."""
+    context = UserContext(buffsize=len(image))
     context.buffer[:] = image
-    lfs = _mounted(context)
+    lfs = _mounted(context, len(image))
+    for path in without:
+        lfs.remove(path)
     write(lfs, files)
     lfs.unmount()
     return bytes(context.buffer)
@@ -33,9 +39,9 @@ def change(image: bytes, files: Mapping[str, bytes]) -> bytes:
 
 def read(image: bytes) -> dict[str, bytes]:
     """Return all files of an image, by their absolute paths. Raises LittleFSError where it has no file system."""
-    context = UserContext(buffsize=SIZE)
+    context = UserContext(buffsize=len(image))
     context.buffer[:] = image
-    lfs = _mounted(context)
+    lfs = _mounted(context, len(image))
     found: dict[str, bytes] = {}
     for folder, _, names in lfs.walk("/"):
         for name in names:
@@ -55,11 +61,11 @@ def write(lfs: LittleFS, files: Mapping[str, bytes]) -> None:
             file.write(data)
 
 
-def _mounted(context: UserContext) -> LittleFS:
+def _mounted(context: UserContext, size: int) -> LittleFS:
     lfs = LittleFS(
         context=context,
         block_size=BLOCK,
-        block_count=BLOCKS,
+        block_count=size // BLOCK,
         prog_size=_PROGRAM,
         mount=False,
     )

@@ -1,4 +1,4 @@
-"""The order of things in `make emulate`: flash, board, sockets; the board's clock and the world's; the end.
+"""The order of things in `make emulate`: flash, board, link; the board's clock and the world's; the end.
 
 The board runs in slices of a few milliseconds of its own time. Where it waits it is held back until the world's clock
 has come as far; where it works, which takes longer than on a board of metal, its clock falls behind and does not catch
@@ -13,30 +13,28 @@ import json
 import os
 import select
 import signal
-import socket
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from coaplet.serial import Serial
 from coaplet_tools.emulate import flash
-from coaplet_tools.emulate.bridge import COLLECTOR, Bridge
-from coaplet_tools.emulate.chip import Chip, Line, Stream
+from coaplet_tools.emulate.chip import Chip
 from coaplet_tools.emulate.console import Terminal
+from coaplet_tools.emulate.link import PORT, Link, bound
+from coaplet_tools.emulate.models import PICO, Model
+from coaplet_tools.emulate.serial_link import SerialLink
+from coaplet_tools.emulate.wifi_link import WifiLink
 from coaplet_tools.setup.places import ROOT, Unavailable
 
-_PORT = 5683
-_MTU = 1152
 _SLICE_NS = 5_000_000
 _BEHIND_NS = 20_000_000
 _STOP_S = 5.0
-_MOST_WAITING = 16384  # bytes on their way to the board: more is lost, as in any queue
-_CONFIG = {"name": "pico", "interval_s": 10, "collector": "coap://serial.dev.alt"}
 _ON_FLASH = "/state/config.json"
+_OURS = "/lib/"  # where nothing is but what is put there
 
 
 @dataclass
@@ -44,8 +42,9 @@ class Wanted:
     image: Path
     folder: Path  # of the board's flash
     collector: tuple[str, int]
-    port: int = _PORT
+    port: int = PORT
     seconds: float | None = None
+    model: Model = PICO
 
 
 def run(wanted: Wanted, say: Callable[[str], None]) -> int:
@@ -58,38 +57,49 @@ def run(wanted: Wanted, say: Callable[[str], None]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, on_signal)
     wanted.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(wanted.folder), open_flash(wanted.folder / "flash.bin") as file:
-        chip = Chip(wanted.image, file.read())
+    with _alone(wanted.folder), open_flash(wanted.folder / "flash.bin", wanted.model) as file:
+        chip = Chip(wanted.image, file.read(), model=wanted.model)
         chip.keep_flash(file)
-        with _bound(wanted.port) as front, _bound(0) as back:
+        with bound(wanted.port) as front:
             port = front.getsockname()[1]
             if port != wanted.port:
                 say(f"port {wanted.port} is taken: the board is at port {port}")
             terminal = Terminal(wanted.folder / "console")
+            link = (
+                WifiLink(chip.radio, front, wanted.collector)
+                if chip.radio
+                else SerialLink(chip, front, wanted.collector)
+            )
             try:
-                session = _Session(chip, front, back, wanted.collector, terminal, say)
+                session = _Session(chip, link, terminal, say)
                 say(f"booting {wanted.image.name}; its flash is kept in {_short(wanted.folder)}; Ctrl-C stops it")
                 say(f"its console: mpremote connect {_short(wanted.folder / 'console')}")
                 session.serve(stop, wanted.seconds, port)
                 session.stop()
                 session.report()
             finally:
+                link.close()
                 terminal.close()
     return 0
 
 
-def open_flash(path: Path) -> BinaryIO:
-    """Open the board's flash, with the firmware's main.py of today on it; make it if there is none."""
-    main = (ROOT / "firmware/main.py").read_bytes()
+def open_flash(path: Path, model: Model = PICO) -> BinaryIO:
+    """Open the board's flash, with what belongs on it of today; make it if there is none. Raises Refused, too."""
+    files = model.files(path.parent / "staged")
     if not path.exists():
-        image = flash.build({"/main.py": main, _ON_FLASH: json.dumps(_CONFIG).encode() + b"\n"})
+        config = json.dumps(model.config).encode() + b"\n"
+        image = flash.build({**files, _ON_FLASH: config}, model.flash_size)
     else:
         image = path.read_bytes()
+        if len(image) != model.flash_size:
+            raise Unavailable(f"{_short(path)} is no flash of {model.board}: remove it to start afresh")
         try:
-            changed = flash.read(image).get("/main.py") != main
-        except Exception as error:  # littlefs's own class, or a size that is none
+            there = flash.read(image)
+        except Exception as error:  # littlefs's own class
             raise Unavailable(f"{_short(path)} has no file system: remove it to start afresh ({error})") from error
-        image = flash.change(image, {"/main.py": main}) if changed else None
+        changed = {name: data for name, data in files.items() if there.get(name) != data}
+        gone = [name for name in there if name.startswith(_OURS) and name not in files] if model.wifi else []
+        image = flash.change(image, changed, gone) if changed or gone else None
     if image is not None:
         draft = path.with_suffix(".new")
         draft.write_bytes(image)
@@ -109,25 +119,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 class _Session:
-    def __init__(
-        self,
-        chip: Chip,
-        front: socket.socket,
-        back: socket.socket,
-        collector: tuple[str, int],
-        terminal: Terminal,
-        say: Callable[[str], None],
-    ) -> None:
+    def __init__(self, chip: Chip, link: Link, terminal: Terminal, say: Callable[[str], None]) -> None:
         self._terminal = terminal
         self._chip = chip
-        self._front = front
-        self._back = back
-        self._collector = collector
+        self._link = link
         self._say = say
-        self._line = Line(chip)
-        self._serial = Serial(Stream(self._line), _MTU)
-        self._lost = 0
-        self._bridge = Bridge(self._to_board, self._to_peer)
         self._text = b""
         self._up = False
         self._stopped = False
@@ -158,12 +154,7 @@ class _Session:
             self._chip.run_for(_SLICE_NS)
 
     def report(self) -> None:
-        counts, line = self._bridge.counts, self._serial
-        self._say(
-            f"stopped after {self._chip.nanos / 1e9:.1f} s of the board's time: {counts.to_board} datagrams to it,"
-            f" {counts.from_board} from it; {line.damaged + line.overlong} damaged frames, {counts.malformed} malformed"
-            f" datagrams, {counts.stray} stray, {self._lost} lost"
-        )
+        self._say(f"stopped after {self._chip.nanos / 1e9:.1f} s of the board's time: {self._link.report()}")
 
     def _attend(self) -> bytes:
         """Pass on what was typed on the console, and return it."""
@@ -177,36 +168,13 @@ class _Session:
 
     def _listen(self, wait_s: float) -> None:
         """Take in what comes by UDP, and wait for it a while if there is none."""
-        ready, _, _ = select.select((self._front, self._back), (), (), wait_s)
+        ready, _, _ = select.select(self._link.sockets, (), (), wait_s)
         for sock in ready:
-            for _ in range(16):
-                try:
-                    datagram, address = sock.recvfrom(_MTU + 1)
-                except OSError:  # nothing more; or news of a datagram that nobody took
-                    break
-                if len(datagram) <= _MTU:
-                    self._bridge.from_peer(datagram, COLLECTOR if sock is self._back else address)
+            self._link.take(sock)
 
     def _slice(self) -> None:
         self._chip.run_for(_SLICE_NS)
-        while found := self._serial.receive():
-            self._bridge.from_board(bytes(found[0]))
-
-    def _to_board(self, datagram: bytes) -> None:
-        if self._line.waiting > _MOST_WAITING:
-            self._lost += 1
-        else:
-            self._serial.send(datagram, None)
-
-    def _to_peer(self, datagram: bytes, peer: Hashable) -> None:
-        try:
-            if peer == COLLECTOR:
-                self._back.sendto(datagram, self._collector)
-            else:
-                address: Any = peer
-                self._front.sendto(datagram, address)
-        except OSError:
-            self._lost += 1  # as on any network
+        self._link.settle()
 
     def _printed(self, data: bytes) -> None:
         if self._terminal.is_open():
@@ -221,22 +189,8 @@ class _Session:
                 self._say(text if text.startswith("node: ") else f"board: {text}")
 
 
-def _bound(port: int) -> socket.socket:
-    """Return a UDP socket of the loopback address: at that port, or at any that is free where it is taken."""
-    for number in (port, 0):
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            sock.bind(("127.0.0.1", number))
-        except OSError:
-            sock.close()
-            continue
-        sock.setblocking(False)
-        return sock
-    raise Unavailable("no UDP port is free on 127.0.0.1")
-
-
 def _suffix(port: int) -> str:
-    return "" if port == _PORT else f":{port}"
+    return "" if port == PORT else f":{port}"
 
 
 def _short(path: Path) -> str:

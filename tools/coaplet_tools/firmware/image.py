@@ -6,6 +6,7 @@ has changed. In a checkout, which is left as it is (all that is made is in build
 counts, and make itself finds out what there is to do.
 """
 
+import itertools
 import json
 import os
 import re
@@ -28,6 +29,8 @@ _RELEASED = "1744675200"
 _UF2_FAMILIES = {"rp2040": "0xe48bff56"}
 _IMAGES = ("firmware.uf2", "firmware.bin", "firmware.hex", "micropython.bin")
 _ELVES = ("firmware.elf", "micropython.elf")
+# Of the port's makefiles: colours, and the -e of an echo that does not know the word
+_COLOUR = re.compile("^-e (?=\x1b)|\x1b\\[[0-9;]*m", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -156,11 +159,16 @@ def run_logged(command: list[str], environment: dict[str, str], log: Path) -> No
 
 def telling_line(log: str) -> str:
     """Return the first line of a build's output that is about a failure, or the last one."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    for line in lines:
-        if re.search(r"\b[Ee]rror\b|not found|cannot find|No rule", line) and not line.startswith(("--", "[")):
-            return line
-    return lines[-1] if lines else "no output"
+    lines = [line.rstrip() for line in _COLOUR.sub("", log).splitlines() if line.strip()]
+    for i, line in enumerate(lines):
+        text = line.strip()
+        if re.search(r"\b[Ee]rror\b|not found|cannot find|No rule", text) and not text.startswith(("--", "[")):
+            if not text.startswith("CMake Error"):
+                return text
+            # What is wrong is in the lines below, set off by two spaces: a submodule that was not fetched, most often
+            said = [below.strip() for below in itertools.takewhile(lambda below: below[:2] == "  ", lines[i + 1 :])]
+            return " ".join(said) or text
+    return lines[-1].strip() if lines else "no output"
 
 
 def _takes_our_mpy(micropython: Path) -> bool:
