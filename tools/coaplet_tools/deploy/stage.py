@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from coaplet_tools.deploy.boards import Board, Refused
-from coaplet_tools.mpy import BYTECODE, compile_file, compile_package
+from coaplet_tools.mpy import BYTECODE, TooManyNamesError, compile_file, compile_package
 from coaplet_tools.setup.places import ROOT, Unavailable, run
 
 
@@ -26,6 +26,8 @@ def stage(board: Board, arch: str, folder: Path) -> list[str]:
         compile_file(board.folder / "board.py", folder / "lib", target)
     except subprocess.CalledProcessError as error:
         raise Refused(f"it does not compile for {arch}: {error.stderr.strip().splitlines()[-1]}") from error
+    except TooManyNamesError as error:
+        raise Refused(f"it does not compile for {arch}: {error}") from error
     shutil.copyfile(ROOT / "firmware/main.py", folder / "main.py")
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 

@@ -40,6 +40,7 @@ from rp2040py.utils.firmware_retrieve import MICROPYTHON
 from coaplet_tools.emulate.models import PICO, Model
 from coaplet_tools.emulate.radio import Radio
 from coaplet_tools.emulate.usb import CTRL_D, ChipError, Console, Reply
+from coaplet_tools.firmware.image import ROM_SIZE
 
 __all__ = ("Chip", "ChipError", "Line", "Stream")
 
@@ -105,6 +106,14 @@ class Chip:
     @property
     def filesystem(self) -> bytes:
         return bytes(self.mcu.flash[self._flash])
+
+    def put_rom(self, image: bytes) -> None:
+        """Write a ROMFS image to where the port looks for one (firmware/image.py), right below the file system.
+
+        It is not in the file of keep_flash().
+        """
+        start = self._flash.start - ROM_SIZE
+        self.mcu.flash[start : start + len(image)] = image
 
     def start(self, limit_s: float = 60) -> None:
         """Boot it until a host on its USB sees it. Raises ChipError."""

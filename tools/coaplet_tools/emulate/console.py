@@ -33,6 +33,9 @@ class Terminal:
         os.close(self._master)
         self._link.unlink(missing_ok=True)
 
+    def fileno(self) -> int:
+        return self._master
+
     def is_open(self) -> bool:
         """Tell whether a program has it open."""
         return not any(event & select.POLLHUP for _, event in self._poll.poll(0))

@@ -32,6 +32,7 @@ from coaplet_tools.setup.places import ROOT, Unavailable
 
 _SLICE_NS = 5_000_000
 _BEHIND_NS = 20_000_000
+_WAIT_S = 0.05  # at a time, so that a signal is seen; who types wakes the board, and its clock is ahead for a while
 _STOP_S = 5.0
 _ON_FLASH = "/state/config.json"
 _OURS = "/lib/"  # where nothing is but what is put there
@@ -142,8 +143,8 @@ class _Session:
             if ahead < -_BEHIND_NS / 1e9:
                 origin -= ahead  # it works: what it is late is not made up for
                 ahead = 0
-            typed = self._attend()
-            self._listen(0.0 if typed else max(0.0, ahead))
+            self._listen(min(max(0.0, ahead), _WAIT_S))
+            self._attend()
             self._slice()
 
     def stop(self) -> None:
@@ -156,21 +157,21 @@ class _Session:
     def report(self) -> None:
         self._say(f"stopped after {self._chip.nanos / 1e9:.1f} s of the board's time: {self._link.report()}")
 
-    def _attend(self) -> bytes:
-        """Pass on what was typed on the console, and return it."""
-        if not self._terminal.is_open():
+    def _attend(self) -> None:
+        """Pass on what was typed on the console, the last words of who has closed it included."""
+        self._chip.console.write(self._terminal.read())
+        if self._terminal.is_open():
+            self._terminal.write(b"")
+        else:
             self._terminal.forget()
-            return b""
-        typed = self._terminal.read()
-        self._chip.console.write(typed)
-        self._terminal.write(b"")
-        return typed
 
     def _listen(self, wait_s: float) -> None:
-        """Take in what comes by UDP, and wait for it a while if there is none."""
-        ready, _, _ = select.select(self._link.sockets, (), (), wait_s)
-        for sock in ready:
-            self._link.take(sock)
+        """Take in what comes by UDP, and wait a while for it, or for something to be typed, if there is none."""
+        typing = (self._terminal,) if self._terminal.is_open() else ()
+        ready, _, _ = select.select((*self._link.sockets, *typing), (), (), wait_s)
+        for sock in self._link.sockets:
+            if sock in ready:
+                self._link.take(sock)
 
     def _slice(self) -> None:
         self._chip.run_for(_SLICE_NS)
