@@ -76,9 +76,9 @@ class App:
         self.sender = None
         if self.queue:
             self.sender = Sender(self.queue, self.clock, log, running, self._connect)
-        served = Resources(self)
+        paths = Resources(self).register()
         log.say("up, %s, boot %d, coap://%s" % (running["name"], self.boot, self.coap.address(0)))
-        log.say("serving " + " ".join(served.paths))
+        log.say("serving " + paths)
         cause = board.reset_cause()
         more = {"reset": cause} if cause else {}
         log.post("info", "boot", "up", firmware=FIRMWARE, version=VERSION, board=board.name, **more)

@@ -21,16 +21,19 @@ _JSON = 50
 
 
 class Resources:
-    """app: an App that has its parts. Registers everything on app.coap at once."""
+    """app: an App that has its parts."""
 
     def __init__(self, app):
         self._app = app
-        coap = app.coap
-        add = coap.resource
-        self.paths = []
+
+    def register(self):
+        """Serve everything on app.coap. Returns the paths, one text."""
+        app = self._app
+        add = app.coap.resource
+        paths = []
 
         def serve(path, handler, **attributes):
-            self.paths.append("/" + path)
+            paths.append("/" + path)
             add(path, **attributes)(handler)
 
         serve("info", self.info, rt="info", ct=_JSON)
@@ -41,6 +44,7 @@ class Resources:
         serve("sensors", self.sensors, rt="sensors", if_="sensor", ct=_JSON)
         for sensor in app.sensors.all:
             serve(sensor.path, Reader(sensor).get, rt=sensor.rt, if_="sensor", title=sensor.title, ct=(0, _JSON))
+        return " ".join(paths)
 
     def info(self, request, response):
         """GET: name, version, board ... and the counters, JSON."""

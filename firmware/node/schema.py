@@ -81,6 +81,8 @@ def _printable(text):
     return clean if cut == text else clean + "..."
 
 
+_IN_NAME = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+
 # Each check returns None when the value fits, else what it must be.
 
 
@@ -96,13 +98,10 @@ def _level(value, low, high):
 
 
 def _name(value, low, high):
-    if isinstance(value, str) and low <= len(value) <= high and all(_in_name(c) for c in value):
+    # Bytes: MicroPython would keep each character of a str that is looked at, for ever.
+    if isinstance(value, str) and low <= len(value) <= high and all(b in _IN_NAME for b in value.encode()):
         return None
     return "%d to %d of the characters A-Z a-z 0-9 . _ -" % (low, high)
-
-
-def _in_name(c):
-    return "a" <= c <= "z" or "A" <= c <= "Z" or "0" <= c <= "9" or c in "._-"
 
 
 def _uri(value, low, high):

@@ -43,7 +43,7 @@ def split(uri):
         and "has an IPv6 address, and only that, in brackets"
         or (scheme not in ("coap", "coaps") or not 0 < len(name) < 256)
         and "begins with coap:// and a host (1 to 255 bytes, UTF-8)"
-        or (min(uri) <= " " or "#" in uri or "@" in authority)
+        or (min(uri.encode()) <= 32 or "#" in uri or "@" in authority)
         and "has no space, fragment (#) or user name (@)"
         or port
         and not (port.encode().isdigit() and int(port) < 65536)
