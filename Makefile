@@ -6,14 +6,18 @@ SETUP := PYTHONPATH=tools $(PYTHON) -m coaplet_tools.setup
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run emulate test soak lint size bench mpy romfs firmware flash deploy setup format lock clean
+.PHONY: help run capture emulate test soak lint size bench mpy romfs firmware flash deploy setup format lock clean
 
 help: # `make` alone prints this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-run: ## Run a sensor node and what it talks to, here and now; SECONDS=20 ends it after 20 s
+run: ## Run a sensor node and what it talks to, here and now; SECONDS=20 ends it after 20 s, PLAIN=1 goes without DTLS
 	@$(SETUP) --must venv micropython
-	@$(BIN)/python -m coaplet_tools.run $(if $(SECONDS),--seconds $(SECONDS))
+	@$(BIN)/python -m coaplet_tools.run $(if $(SECONDS),--seconds $(SECONDS)) $(if $(PLAIN),--plain)
+
+capture: ## Write one log's whole life as build/capture.pcapng, with its key, and explain each packet; NODE=cpython
+	@$(SETUP) --must venv $(if $(filter cpython,$(NODE)),,micropython)
+	@$(BIN)/python -m coaplet_tools.capture $(if $(NODE),--node $(NODE)) $(ARGS)
 
 emulate: ## Run a board's image here with its node, BOARD=RPI_PICO or BOARD=RPI_PICO_W UF2=file; SECONDS=20 ends it after 20 s
 	@$(SETUP) --must venv $(if $(filter RPI_PICO,$(BOARD)),micropython-rp2040)

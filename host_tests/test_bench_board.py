@@ -14,6 +14,15 @@ def test_a_get_on_the_board_allocates_nothing_and_takes_the_same_time_twice(peer
     assert 0 < figures["get_take_us"] < figures["get_us"] < figures["get_sent_us"] < figures["get_3_sent_us"]
 
 
+def test_a_record_on_the_board_allocates_nothing_and_keeps_to_its_time(peer: Callable[[str], str]):
+    peer("micropython-rp2040")
+    figures = board.ask("crypto()")
+    assert figures["aead_alloc_bytes"] == 0 and figures["prf_master_us"] > 0
+    for name, (_, ceiling) in board._BUDGETS.items():
+        if name.startswith("ccm8"):
+            assert 0 < figures[name] <= ceiling, figures
+
+
 def test_what_fails_on_the_board_is_told(peer: Callable[[str], str]):
     peer("micropython-rp2040")
     with pytest.raises(board.FaultError, match="no_such_figure"):
@@ -35,7 +44,7 @@ def test_a_figure_is_shown_beside_the_one_committed_last_and_its_budget():
 
 @pytest.mark.parametrize(("heap", "status"), [(62_000, 0), (62_001, 1)])
 def test_only_a_ceiling_that_is_exceeded_fails(heap, status, monkeypatch, tmp_path, capsys):
-    figures = {"get_us": 139.5, "get_alloc_bytes": 0, "get_3_alloc_bytes": 0, "heap_frozen_total": heap}
+    figures = {**dict.fromkeys(board._BUDGETS, 0), "get_us": 139.5, "heap_frozen_total": heap}
     monkeypatch.setattr(board, "measure", lambda: figures)
     monkeypatch.setattr(board, "_WRITTEN", board.ROOT / "build/bench-test.json")
     monkeypatch.setattr(board, "_IMAGE", tmp_path)

@@ -16,6 +16,7 @@ from coaplet_tools.setup.state import program
 _HERE = Path(__file__).parent
 _LIB = _HERE.parent / "lib/coaplet"
 _MODULES = ("test_wire", "test_encode", "test_message", "test_server", "test_endpoint", "test_client", "test_poll")
+_MODULES += ("test_aead", "test_aead_code", "test_kdf")
 # These look at the source, or at what only viper makes so
 _OF_THE_SOURCE = ("machine_code",)
 

@@ -282,8 +282,11 @@ def test_the_boot_counter_is_not_touched(bench):
 
 def test_the_script_that_cleans_removes_what_is_stale_and_nothing_else(tmp_path):
     wanted = ["main.py", "lib/board.mpy", "lib/coaplet/aio.mpy", "lib/node/app.mpy"]
+    wanted += ["lib/coaplet/dtls/aead.mpy"]
     stale = ["main.py", "lib/board.py", "lib/coaplet/aio.py", "lib/coaplet/gone.mpy", "lib/node/app.py"]
+    stale += ["lib/coaplet/dtls/aead.py", "lib/coaplet/dtls/gone.mpy"]
     kept = ["boot.py", "state/boot.json", "state/config.json", "lib/theirs.py", "lib/board.mpy", "lib/node/app.mpy"]
+    kept += ["lib/coaplet/dtls/aead.mpy"]
     for name in (*stale, *kept, "lib/coaplet/aio.mpy"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -339,6 +342,12 @@ def test_a_wrong_configuration_is_told_as_the_node_would(config, told, bench):
 def test_a_configuration_that_is_not_there_is_told(capsys, tmp_path):
     assert main(["deploy", "RPI_PICO", "--port", "x", "--config", str(tmp_path / "none.json")]) == 1
     assert "none.json: No such file" in capsys.readouterr().err
+
+
+def test_a_collector_over_coaps_without_its_key_is_told_before_the_board_is_touched(bench):
+    config = {**WIFI, "collector": "coaps://192.0.2.1", "psk_identity": "attic"}
+    line = refused(bench("RPI_PICO_W", config), calls=1)
+    assert "psk_key: must be given for a collector at coaps://" in line
 
 
 def test_a_radio_without_a_network_is_told_where_to_write_it(bench):

@@ -10,7 +10,12 @@ from coaplet_tools.setup.places import Unavailable
 from runtimes import RUNTIMES, Runtime
 
 LIB = Path(__file__).parent.parent / "lib"
-MODULES = sorted(path.stem for path in (LIB / "coaplet").glob("*.py") if path.stem != "__init__")
+# Those of sub-packages, too: "dtls.aead"
+MODULES = sorted(
+    ".".join(path.relative_to(LIB / "coaplet").with_suffix("").parts)
+    for path in (LIB / "coaplet").rglob("*.py")
+    if path.stem != "__init__"
+)
 
 # What works without a file; None: all that the others do is seen by importing them.
 SERVE = """
@@ -55,7 +60,9 @@ try:
 except OSError as e:
     assert "no network" in str(e), e
 """
-NEEDS = {"poll": {"sync"}}  # what is built on a module
+CIPHER = "from coaplet.dtls.aead import Ccm\nCcm(bytes(16), 8)\n"
+LAYER = "from coaplet.dtls.layer import Dtls\nDtls(None, 576)\n"
+NEEDS = {"poll": {"sync"}, "client": {"secure"}, "dtls.server": {"dtls.acceptor"}}  # what is built on a module
 WITHOUT = {
     "linkformat": (SERVE, ASK, LOOP, NODE),
     "linkfilter": (SERVE, ASK, LOOP, NODE),
@@ -68,6 +75,11 @@ WITHOUT = {
     "client": (SERVE, LOOP, NODE),
     "poll": (SERVE, ASK, NODE),
     "aio": (SERVE, ASK, LOOP),
+    "secure": (SERVE, ASK, LOOP, NODE),
+    "dtls.gcm": (CIPHER, LAYER),
+    "dtls.sleep": (LAYER,),
+    "dtls.server": (LAYER,),
+    "dtls.acceptor": (LAYER,),
 }
 
 
@@ -93,14 +105,15 @@ def test_a_module_imports_alone(runtime: Runtime, module: str):
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_is_had_from_the_package(runtime: Runtime, module: str):
-    run(runtime, LIB, f"from coaplet import {module}\nassert {module}.__name__ == 'coaplet.{module}'")
+    package, _, name = f"coaplet.{module}".rpartition(".")
+    run(runtime, LIB, f"from {package} import {name}\nassert {name}.__name__ == 'coaplet.{module}'")
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)
 @pytest.mark.parametrize("missing", WITHOUT)
 def test_the_others_work_without_a_module(runtime: Runtime, missing: str, tmp_path: Path):
     shutil.copytree(LIB / "coaplet", tmp_path / "coaplet", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "coaplet" / f"{missing}.py").unlink()
+    (tmp_path / "coaplet" / f"{missing.replace('.', '/')}.py").unlink()
     others = [module for module in MODULES if module != missing and module not in NEEDS.get(missing, ())]
     run(runtime, tmp_path, "\n".join(f"import coaplet.{module}" for module in others))
     for script in WITHOUT[missing]:

@@ -65,7 +65,7 @@ def test_files_are_copied_the_library_installed_and_run_and_the_board_reset(
     files = flash.read((board / "flash.bin").read_bytes())
     assert files["/hello.txt"] == b"hello, board\n"
     assert {path: data for path, data in files.items() if path.startswith("/lib/")} == {
-        f"/lib/coaplet/{name}": (made / "coaplet" / name).read_bytes() for name in names
+        f"/lib/{path.relative_to(made)}": path.read_bytes() for path in made.rglob("*.mpy")
     }
 
 

@@ -92,7 +92,8 @@ def test_each_architecture_has_a_folder_and_a_package(home, capsys):
     assert mpy.main([]) == 0
     assert sorted(path.name for path in home.iterdir()) == sorted(mpy.ARCHITECTURES)
     for arch in mpy.ARCHITECTURES:
-        files = sorted(str(path.relative_to(home / arch)) for path in (home / arch / "coaplet").iterdir())
+        files = sorted(str(path.relative_to(home / arch)) for path in (home / arch / "coaplet").rglob("*.*"))
+        assert "coaplet/dtls/aead.mpy" in files and not any("_host" in name for name in files)
         urls = json.loads((home / arch / "package.json").read_text())["urls"]
         assert urls == [[name, name] for name in files]
         assert f"build/mpy/{arch}/coaplet" in capsys.readouterr().out or arch != mpy.ARCHITECTURES[0]
@@ -158,8 +159,8 @@ def test_the_list_of_a_package_is_what_its_modules_import(file):
 
 def test_every_module_of_the_library_is_in_the_whole_package():
     urls = json.loads((ROOT / "lib/package.json").read_text())["urls"]
-    files = sorted(path.name for path in (ROOT / "lib/coaplet").glob("*.py"))
-    assert [source for _, source in urls] == [f"coaplet/{name}" for name in files]
+    files = sorted(str(path.relative_to(ROOT / "lib")) for path in (ROOT / "lib/coaplet").rglob("*.py"))
+    assert sorted(source for _, source in urls) == [name for name in files if not name.endswith("_host.py")]
     assert all(target == source for target, source in urls)
 
 
@@ -181,7 +182,7 @@ def test_imports_inside_functions_and_of_other_packages_do_not_count(tmp_path):
 )
 def test_a_package_does_what_its_name_says(file, script, printed, tmp_path):
     for target, source in json.loads((ROOT / "lib" / file).read_text())["urls"]:
-        (tmp_path / target).parent.mkdir(exist_ok=True)
+        (tmp_path / target).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / target).write_bytes((ROOT / "lib" / source).read_bytes())
     assert micropython(script, tmp_path) == printed
 
@@ -219,7 +220,7 @@ def test_mpremote_installs_what_make_mpy_has_made(home, monkeypatch):
     mpy.main(["--arch", "armv6m"])
     board = Files()
     mip._install_package(board, str(home / "armv6m/package.json"), "", "/lib", None, True)
-    wanted = sorted(f"/lib/coaplet/{path.name}" for path in (home / "armv6m/coaplet").iterdir())
+    wanted = sorted(f"/lib/{path.relative_to(home / 'armv6m')}" for path in (home / "armv6m/coaplet").rglob("*.*"))
     assert sorted(board.files) == wanted and "/lib/coaplet/wire.mpy" in wanted
 
 
@@ -240,7 +241,10 @@ sys.path.insert(0, "/rom/lib")
 def test_a_romfs_image_has_library_node_and_board(board, tmp_path):
     about = boards.get(board)
     image = stage.romfs(about, about.arch, tmp_path)
-    listed = 'print(all(name.endswith(".mpy") for name in os.listdir("/rom/lib/coaplet")), os.listdir("/rom/lib/node"))'
+    listed = (
+        'names = os.listdir("/rom/lib/coaplet") + os.listdir("/rom/lib/coaplet/dtls")\n'
+        'print(all(name.endswith(".mpy") or name == "dtls" for name in names), os.listdir("/rom/lib/node"))'
+    )
     printed = micropython(MOUNT % (str(image), listed), "")
     assert printed.startswith("['lib'] ['board.mpy', 'coaplet', 'node']\nTrue [")
     for module in ("app.mpy", "wifi.mpy"):

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,10 +24,12 @@ _PATH = os.pathsep.join([".frozen", *(str(_ROOT / folder) for folder in ("lib", 
 class Process:
     """A node's process; its lines are read as they come."""
 
-    def __init__(self, command: list[str], state: Path, **environment: str) -> None:
+    def __init__(
+        self, command: list[str], state: Path, program: Path = _ROOT / "firmware/main.py", **environment: str
+    ) -> None:
         path = {"MICROPYPATH": _PATH, "PYTHONPATH": _PATH, **environment}
         self._process = subprocess.Popen(
-            [*command, str(_ROOT / "firmware/main.py"), str(state)],
+            [*command, str(program), str(state)],
             cwd=_ROOT,
             env={**os.environ, **path},
             stdin=subprocess.DEVNULL,
@@ -77,8 +80,8 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
         pytest.skip(str(reason))
     started: list[Process] = []
 
-    def start(state: Path, **environment: str) -> Process:
-        started.append(Process(command, state, **environment))
+    def start(state: Path, **options: Any) -> Process:
+        started.append(Process(command, state, **options))
         return started[-1]
 
     yield start
@@ -196,3 +199,61 @@ def test_what_a_node_of_a_full_queue_lost_is_what_it_reports(start, tmp_path, ur
     assert seqs == sorted(set(seqs))
     missing = set(range(1, seqs[last] + 1)) - set(seqs[: last + 1])
     assert sum(record.get("dropped", 0) for record in records) == len(missing) > 0
+
+
+def test_with_a_wrong_key_it_says_so_goes_on_trying_and_loses_nothing(start, tmp_path, uri):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        collector_uri = f"coaps://127.0.0.1:{probe.getsockname()[1]}"
+    config = {"psk_identity": "p-1@site", "psk_key": "00112233445566778899aabbccddeeff", "collector": collector_uri}
+    write(tmp_path, listen=uri, interval_s=1, retry_first_ms=50, retry_cap_ms=50, queue=256, **config)
+    keys: dict[bytes, bytes] = {b"p-1@site": b"another key"}
+    seqs: list[int] = []
+
+    def take(request, response):
+        assert request.peer.identity == b"p-1@site"
+        seqs.append(request.json()["seq"])
+
+    async def collect() -> None:
+        collector = Node(collector_uri, psk=keys.get)
+        collector.resource("logs", methods="POST")(take)
+        collector.resource(".s/*", methods="POST")(take)
+        async with collector, asyncio.timeout(40):
+            node = start(tmp_path)
+            line = await asyncio.to_thread(node.until, "away")
+            assert f"collector {collector_uri} away (no session with 127.0.0.1:" in line
+            assert "wrong key, or unknown identity" in line
+            assert "psk_key" not in await asyncio.to_thread(request, uri, "config")
+            keys[b"p-1@site"] = bytes.fromhex(config["psk_key"])
+            await asyncio.to_thread(node.until, "collector back")
+            while len(seqs) < 8:
+                await asyncio.sleep(0.02)
+            await asyncio.to_thread(node.end, signal.SIGINT)
+            assert not any(config["psk_key"] in line for line in node.lines)
+
+    asyncio.run(collect())
+    assert seqs[:8] == list(range(1, 9))
+
+
+_LOADED = """
+import asyncio, sys
+import board
+from node.app import App
+async def main():
+    app = App(board, sys.argv[1])
+    await app.start()
+    while not app.sender.away:
+        await asyncio.sleep(0.02)
+    await app.stop()
+asyncio.run(main())
+print("loaded", " ".join(sorted(name for name in sys.modules if "secure" in name or "dtls" in name)), ".")
+"""
+
+
+def test_a_node_without_coaps_loads_nothing_of_it(start, tmp_path, uri):
+    write(tmp_path, listen=uri, collector="coap://127.0.0.1:9", answer_ms=100)
+    program = tmp_path / "program.py"
+    program.write_text(_LOADED)
+    node = start(tmp_path, program=program)
+    assert node.until("loaded") == "loaded  ."
+    assert node.wait() == 0

@@ -107,6 +107,43 @@ def test_the_boot_counter_and_the_database_are_kept(start, tmp_path: Path):
     assert _stored(tmp_path, "log") >= 2
 
 
+def test_records_travel_over_dtls_with_a_key_that_is_kept_where_nobody_else_reads_it(start, tmp_path: Path):
+    keys = []
+    for _ in range(2):
+        process = start("--seconds", "2")
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode == 0, output
+        assert 'records travel as coaps://, DTLS 1.2 with the key of device "demo"' in output
+        assert "collector  listening on coaps://127.0.0.1:" in output
+        config = json.loads((tmp_path / "node/config.json").read_text())
+        assert config["collector"].startswith("coaps://127.0.0.1:")
+        assert config["psk_key"] not in output
+        keys.append(config["psk_key"])
+    assert keys[0] == keys[1]
+    assert len(bytes.fromhex(keys[0])) == 16
+    kept = [tmp_path / "collector.db", *(tmp_path / "node").iterdir()]
+    assert len(kept) == 4
+    assert [file.stat().st_mode & 0o077 for file in kept] == [0] * 4
+    # Without the database there is a new key; a folder that others could read is closed to them.
+    (tmp_path / "collector.db").unlink()
+    (tmp_path / "node/config.good.json").chmod(0o644)
+    process = start("2")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert json.loads((tmp_path / "node/config.json").read_text())["psk_key"] != keys[0]
+    assert not (tmp_path / "node/config.good.json").stat().st_mode & 0o077
+
+
+def test_plain_coap_when_it_is_asked_for(start, tmp_path: Path):
+    process = start("--plain", "2")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert "records travel as plain coap://: whoever is on the way can read and change them" in output
+    assert "collector  listening on coap://127.0.0.1:" in output
+    assert "coaps://" not in output
+    assert "psk_key" not in json.loads((tmp_path / "node/config.json").read_text())
+
+
 def test_a_configuration_that_is_there_keeps_what_its_owner_wrote(start, tmp_path: Path):
     (tmp_path / "node").mkdir()
     config = tmp_path / "node/config.json"

@@ -23,6 +23,7 @@ from .log import Log, console
 from .queue import Queue
 from .records import Records
 from .resources import Resources
+from .schema import SECURE, key_bytes
 from .sender import Sender
 from .sensors import Sensors
 from .store import Store, count_boot
@@ -153,10 +154,18 @@ class App:
         self.coap = coap
 
     async def _connect(self, uri):
+        secure = uri.startswith(SECURE)
         if self._lines and split(uri)[1] == _OTHER_END:
+            if secure:  # never in the clear what was to be protected
+                raise ValueError("the board's own line carries no coaps://")
             line = self._lines[0]
             return self.coap.remote(line, line.peer)
-        return await self.coap.connect(uri)
+        if not secure:
+            return await self.coap.connect(uri)
+        running = self.config.running
+        psk = running["psk_identity"], key_bytes(running["psk_key"])
+        # Each of a handshake's three round trips may take as long as an answer does.
+        return await self.coap.connect(uri, psk=psk, timeout_ms=3 * running["answer_ms"])
 
     def _sample(self):
         # A new task takes up a changed interval at once; the old one may sleep for a day.

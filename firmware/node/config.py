@@ -15,7 +15,7 @@ config.json is never rewritten because it is wrong: whoever wrote it finds his t
 
 import json
 
-from .schema import AT_ONCE, KEYS, SECRET, ConfigError, check, defaults
+from .schema import AT_ONCE, KEYS, SECRET, ConfigError, check, check_whole, defaults
 from .store import Damaged, parse
 
 FILE = "config.json"
@@ -46,6 +46,7 @@ class Config:
             else:
                 check(given)
                 values = merged(defaults(), given)
+                check_whole(values)
                 self._stored = True
         except (ConfigError, Damaged) as e:
             values = self._good or defaults()
@@ -92,6 +93,7 @@ class Config:
             raise ConfigError("config: is not JSON")
         check(given)
         values = merged(self.values, given)
+        check_whole(values)
         if values == self.values and self._stored:
             return [], []
         self._store.save(FILE, as_text(values))
@@ -113,7 +115,9 @@ class Config:
             if given is None:
                 return None
             check(given)
-            return merged(defaults(), given)
+            values = merged(defaults(), given)
+            check_whole(values)
+            return values
         except (ConfigError, Damaged):
             return None  # load() then says that the defaults are used
 

@@ -15,7 +15,9 @@ LEVELS = ("debug", "info", "warn", "error")
 SCHEMA = (
     ("name", "name", 1, 32, "node", False),
     ("listen", "uri", 1, 128, "coap://0.0.0.0:5683", False),
-    ("collector", "uri", 0, 128, "", False),
+    ("collector", "server", 0, 128, "", False),
+    ("psk_identity", "text", 0, 128, "", False),
+    ("psk_key", "key", 1, 64, "", False),
     ("interval_s", "int", 1, 86400, 60, True),
     ("log_level", "level", 0, 0, "info", True),
     ("queue", "int", 4, 1024, 64, False),
@@ -30,7 +32,10 @@ SCHEMA = (
 )
 KEYS = tuple(row[0] for row in SCHEMA)
 AT_ONCE = tuple(row[0] for row in SCHEMA if row[5])
-SECRET = ("wifi_name", "wifi_password")
+SECRET = ("psk_key", "wifi_name", "wifi_password")
+
+
+SECURE = "coaps://"
 
 
 class ConfigError(ValueError):
@@ -61,6 +66,23 @@ def check(given):
         raise ConfigError("%s: unknown key; keys are %s" % (_printable(unknown[0]), " ".join(KEYS)))
 
 
+def check_whole(values):
+    """Check what keys must say together. values: every key, each of which fits. Raises ConfigError, one line."""
+    if values["collector"].startswith(SECURE):
+        for key in "psk_identity", "psk_key":
+            if not values[key]:
+                raise ConfigError(key + ": must be given for a collector at coaps://")
+
+
+def key_bytes(text):
+    """Return the key that a psk_key says: hex digits, or "text:" and the text that is the key. Raises ValueError."""
+    if text.startswith("text:"):
+        return text[5:].encode()
+    if len(text) % 2 or not all(b in _HEX for b in text.encode()):
+        raise ValueError
+    return bytes([int(text[i : i + 2], 16) for i in range(0, len(text), 2)])
+
+
 def shown(value):
     """Return `value` for an error line: short, printable, never more than one line."""
     if value is None or value is True or value is False:
@@ -81,6 +103,7 @@ def _printable(text):
     return clean if cut == text else clean + "..."
 
 
+_HEX = b"0123456789abcdefABCDEF"
 _IN_NAME = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 
 # Each check returns None when the value fits, else what it must be.
@@ -111,6 +134,23 @@ def _uri(value, low, high):
     if value and not (value.startswith("coap://") and _host_port(value)):
         return wanted
     return None
+
+
+def _server(value, low, high):
+    if _uri(value, low, high) is None:
+        return None
+    if isinstance(value, str) and len(value) <= high and value.startswith(SECURE) and _host_port(value):
+        return None
+    return 'coaps://HOST or coap://HOST, each with :PORT or without, or ""'
+
+
+def _key(value, low, high):
+    try:
+        if value == "" or isinstance(value, str) and low <= len(key_bytes(value)) <= high:
+            return None
+    except ValueError:
+        pass
+    return '%d to %d bytes as hex digits, two a byte, or "text:" and the key as text' % (low, high)
 
 
 def _host_port(uri):
@@ -149,6 +189,8 @@ _CHECKS = {
     "level": _level,
     "name": _name,
     "uri": _uri,
+    "server": _server,
+    "key": _key,
     "text": _text,
     "password": _password,
     "country": _country,

@@ -3,13 +3,15 @@
 One record is in flight, as a confirmable POST, and leaves the queue only when it is settled:
 
     2.xx                  delivered
-    no answer, reset, no route, 5.xx, 4.29
+    no answer, reset, no route, no session, 5.xx, 4.29
                           the collector is away or busy: keep it, wait, try again. The wait doubles
                           from retry_first_ms to retry_cap_ms and is shortened by up to half at random,
                           so that a thousand nodes do not come back in the same instant
     any other 4.xx        refused: the record is bad and stays bad. Dropped and counted
 
-A change between away and back is one line and one log record, however many attempts it takes.
+A change between away and back is one line and one log record, however many attempts it takes. Over
+coaps there is a line more when what is in the way changes: who hears "no answer" does not look at keys.
+A session is kept while the collector answers, if only with 5.xx; else the next attempt begins another one.
 
 Counts. What the queue dropped, and what was refused, rides on the next log record as `dropped` and
 `refused`: how many since the last report. They are added when a log record is first sent, stay the
@@ -24,7 +26,7 @@ A refusal makes no log record if it was a log record that was refused: they woul
 import asyncio
 import os
 
-from coaplet import CoapError, Reset, Timeout, code_text
+from coaplet import CoapError, Reset, SecurityError, Timeout, code_text
 
 from .records import LOGS, with_counts
 
@@ -49,6 +51,7 @@ class Sender:
         self._remote = None
         self._known = False  # the collector has answered since the start
         self._away_since = 0
+        self._why = ""
         self._wait_ms = 0
         self._full = False  # said that the queue is full, in this time away
         self._complained = False  # said that records are refused, since one was delivered
@@ -90,8 +93,9 @@ class Sender:
         if self._remote is None:
             try:
                 self._remote = await self._connect(self._uri)
-            except (OSError, ValueError) as e:  # a name that cannot be found, or is none
-                return self._failed(str(e))
+            except (OSError, ValueError, ImportError, MemoryError, CoapError) as e:
+                # a name that cannot be found, or is none; no session; an image without coaps
+                return self._failed(str(e) or type(e).__name__, isinstance(e, SecurityError))
         try:
             # 50 is application/json
             await self._remote.post(path, body, ct=50, timeout_ms=self._config["answer_ms"])
@@ -99,11 +103,13 @@ class Sender:
             return self._failed("no answer")
         except Reset:
             return self._failed("reset")
+        except SecurityError as e:
+            return self._failed(str(e), True)
         except CoapError as e:
             text = code_text(e.code)
             # Without a code it is trouble on our side of the line: the node stops, or has no slot.
             if not e.code or text[0] == "5" or text == "4.29":
-                return self._failed(str(e))
+                return self._failed(str(e), answered=e.code)
             self._refuse(ticket, path, is_log, str(e))
             return 0
         except (OSError, MemoryError) as e:
@@ -122,9 +128,14 @@ class Sender:
         self._reached()
         return 0
 
-    def _failed(self, why):
-        # A new remote next time: the name may by then stand for another address.
-        self._remote = None
+    def _failed(self, why, security=False, answered=False):
+        close = getattr(self._remote, "close", None)
+        if close is None or not answered:
+            # A new remote next time: the name may by then stand for another address, or the collector have lost its end
+            # of the session, which it cannot say.
+            self._remote = None
+            if close:
+                close()
         first = self._config["retry_first_ms"]
         cap = max(first, self._config["retry_cap_ms"])
         self._wait_ms = min(cap, 2 * self._wait_ms) if self._wait_ms >= first else first
@@ -134,6 +145,10 @@ class Sender:
             self._away_since = self._clock.up_ms()
             self._log.say("collector %s away (%s), %d queued" % (self._uri, why, self._queue.queued))
             self._log.post("warn", "sender", "collector away", why=why)
+            self._why = why
+        elif security and why != self._why and not why.endswith("no answer"):
+            self._log.say("collector %s still away (%s)" % (self._uri, why))
+            self._why = why
         return self._wait_ms - self._wait_ms * self._random(1)[0] // 512
 
     def _reached(self):

@@ -3,7 +3,7 @@
 import json
 
 from node.config import FILE, GOOD, Config, as_text, public_text
-from node.schema import KEYS, SCHEMA, ConfigError, check, defaults
+from node.schema import KEYS, SCHEMA, ConfigError, check, check_whole, defaults, key_bytes
 from node_fakes import Files, PowerCut
 
 WRONG = {
@@ -19,7 +19,9 @@ WRONG = {
         5,
         None,
     ),
-    "collector": ("x", "coaps://x", "coap://a b", "coap://x:1x", True, {}),
+    "collector": ("x", "coaps://", "coaps://x:1x", "http://x", "coap://a b", "coap://x:1x", True, {}),
+    "psk_identity": ("x" * 129, "a\0b", 5, None),
+    "psk_key": ("0", "0g", "xx", "00 0", "0x00", "+1", "00" * 65, "text:", "text:" + "x" * 65, "Text:a", 12, None, []),
     "interval_s": (0, -1, 86401, 1.5, "5", True, None, [], 10**30),
     "log_level": ("", "loud", "INFO", 1, None),
     "queue": (3, 1025, "64", False, 64.0),
@@ -34,7 +36,7 @@ WRONG = {
 }
 
 
-def refused(given):
+def refused(given, check=check):
     try:
         check(given)
     except ConfigError as e:
@@ -76,6 +78,9 @@ def test_uris_of_names_and_addresses_are_taken():
     ):
         check({"listen": uri, "collector": uri})
     check({"collector": ""})
+    for uri in "coaps://host.example", "coaps://[::1]:5684", "coaps://127.0.0.1:5684":
+        check({"collector": uri})
+        refused({"listen": uri})
 
 
 def test_an_unknown_key_is_refused_by_its_name():
@@ -88,22 +93,66 @@ def test_a_wifi_network_with_and_without_a_password_is_taken():
         check({"wifi_name": name, "wifi_password": password, "wifi_country": "DE"})
 
 
+def test_a_key_is_hex_digits_or_a_text_that_says_so():
+    for text, key in (("00ff", b"\0\xff"), ("aBcDeF", b"\xab\xcd\xef"), ("", b""), ("text:00ff", b"00ff")):
+        assert key_bytes(text) == key
+        check({"psk_key": text})
+    check({"psk_key": "text:" + "\u00fc" * 32})
+    check({"psk_key": "0" * 128})
+
+
+def test_a_collector_over_coaps_needs_identity_and_key():
+    whole = defaults()
+    whole.update({"collector": "coaps://c", "psk_identity": "n-1", "psk_key": "00"})
+    check_whole(whole)
+    check_whole(defaults())
+    for key in "psk_identity", "psk_key":
+        lacking = dict(whole)
+        lacking[key] = ""
+        assert refused(lacking, check_whole) == key + ": must be given for a collector at coaps://"
+
+
+def test_a_put_and_a_file_without_the_key_for_coaps_change_nothing():
+    files = Files({"state/config.json": '{"name": "a", "collector": "coap://c"}'})
+    config = Config(files.store())
+    assert config.load() is None
+    config.accept()
+    before = dict(files.files)
+    try:
+        config.put('{"collector": "coaps://c", "psk_identity": "a"}')
+        raise AssertionError("not refused")
+    except ConfigError as e:
+        assert str(e) == "psk_key: must be given for a collector at coaps://"
+    assert files.files == before
+    assert config.put('{"collector": "coaps://c", "psk_identity": "a", "psk_key": "text:b"}')[0] == []
+    files.files["state/config.json"] = '{"name": "b", "collector": "coaps://c"}'
+    config = Config(files.store())
+    assert config.load() == (
+        "config refused: psk_identity: must be given for a collector at coaps://; using the last good one"
+    )
+    assert config.running["name"] == "a"
+
+
 def test_a_refusal_does_not_tell_a_secret():
     assert refused({"wifi_password": "hunter2"}) == 'wifi_password: must be 8 to 63 characters of ASCII, or ""'
+    line = refused({"psk_key": "hunter2"})
+    assert line == 'psk_key: must be 1 to 64 bytes as hex digits, two a byte, or "text:" and the key as text'
     assert refused({"wifi_name": "n" * 33}) == "wifi_name: must be a text of at most 32 bytes"
 
 
 def test_the_public_text_is_all_but_the_secrets_and_may_be_put_back():
-    files = Files({"state/config.json": '{"wifi_name": "attic net", "wifi_password": "correct horse"}'})
+    given = {"wifi_name": "attic net", "wifi_password": "correct horse", "psk_identity": "n-1", "psk_key": "00fFa1"}
+    files = Files({"state/config.json": json.dumps(given)})
     config = Config(files.store())
     assert config.load() is None
     text = public_text(config.values)
-    assert "attic net" not in text and "correct horse" not in text
-    assert sorted(json.loads(text)) == sorted(key for key in KEYS if key not in ("wifi_name", "wifi_password"))
+    assert "attic net" not in text and "correct horse" not in text and "00fFa1" not in text
+    secret = ("psk_key", "wifi_name", "wifi_password")
+    assert sorted(json.loads(text)) == sorted(key for key in KEYS if key not in secret)
     assert config.put(text) == ([], [])
     assert config.put('{"interval_s": 5}') == (["interval_s"], [])
     stored = json.loads(files.files["state/config.json"])
-    assert stored["wifi_password"] == "correct horse"
+    assert stored["wifi_password"] == "correct horse" and stored["psk_key"] == "00fFa1"
 
 
 def test_what_is_no_object_is_refused():

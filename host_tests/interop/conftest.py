@@ -6,14 +6,20 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
 from coaplet_tools.setup.places import Unavailable
 from coaplet_tools.setup.state import program
+from interop.dtls_runs import PSK, Run
+from interop.dtls_tap import Plan, Tap
+from interop.dtls_tap import faithful as all_go_on
 from interop.processes import PROGRAMS, Server, free_port, ours, running
 from interop.relay import Datagram, Relay, Rule, faithful
 from runtimes import RUNTIMES, Runtime
@@ -31,7 +37,7 @@ def name_of(served: tuple[Runtime, str]) -> str:
 @pytest.hookimpl(trylast=True)  # after pytest's own sorting by fixtures
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let tshark judge at the end, when everything has been recorded."""
-    items.sort(key=lambda item: item.path.name == "test_tshark.py")
+    items.sort(key=lambda item: item.path.name.startswith("test_tshark"))
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,84 @@ def _serve(served: tuple[Runtime, str], folders: pytest.TempPathFactory) -> Iter
         yield OurServer(runtime, driver, server, server.addresses())
         complaints = [line for line in server.output.read_text().splitlines() if "READY" not in line]
         assert not [line for line in complaints if "on purpose" not in line], "\n".join(complaints)
+
+
+@dataclass(frozen=True)
+class SecureServer:
+    """One of ours, at a coaps:// URI, with the key of dtls_peers.py."""
+
+    runtime: Runtime
+    driver: str
+    address: tuple[str, int]
+
+
+@pytest.fixture(scope="session")
+def keylog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file to which our programs add the keys of each handshake, from the first test that asks for this on."""
+    path = tmp_path_factory.mktemp("keys") / "keylog"
+    path.touch()
+    os.environ["COAPLET_KEYLOG"] = str(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def secure_runs() -> list[Run]:
+    """What went through each tap."""
+    return []
+
+
+@pytest.fixture
+def tap(request: pytest.FixtureRequest, keylog: Path, secure_runs: list[Run]) -> Iterator[Callable[..., Tap]]:
+    """Put a tap in front of a DTLS server: tap(address, plan, judged=False: tshark cannot read all of it)."""
+    with ExitStack() as stack:
+
+        def open_tap(upstream: tuple[str, int], plan: Plan = all_go_on, judged: bool = True) -> Tap:
+            made = stack.enter_context(Tap(upstream, plan))
+            secure_runs.append(Run(request.node.name, made, judged))
+            return made
+
+        yield open_tap
+
+
+@pytest.fixture
+def serve_secure(keylog: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., SecureServer]]:
+    """Start a server of ours: serve_secure(runtime, driver, psk=..., **what Dtls takes), until the test's end."""
+    with ExitStack() as stack:
+
+        def start(runtime: Runtime, driver: str, **settings: Any) -> SecureServer:
+            return stack.enter_context(_secure((runtime, driver), tmp_path_factory, **settings))
+
+        yield start
+
+
+SECURE = [NODES[0], (NODES[1][0], "loop"), NODES[2]]  # of our ends at coaps://
+
+
+@pytest.fixture(scope="session", params=SECURE, ids=name_of)
+def secured(
+    request: pytest.FixtureRequest, keylog: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SecureServer]:
+    """A server of ours for many tests, on each runtime that is not emulated; it asks for a Connection ID."""
+    with _secure(request.param, tmp_path_factory, cid=4) as server:
+        yield server
+
+
+@contextmanager
+def _secure(
+    served: tuple[Runtime, str],
+    folders: pytest.TempPathFactory,
+    psk: Mapping[str, str] = MappingProxyType(dict([PSK])),
+    **dtls: Any,
+) -> Iterator[SecureServer]:
+    runtime, driver = served
+    _available(runtime)
+    many = {"handshakes": 1000, "half_open": 8, "sessions": 8, **dtls}
+    limits = {"async_slots": 6, "psk": dict(psk), "dtls": many}
+    command, env = ours(runtime, "server.py", driver, json.dumps(limits), f"coaps://127.0.0.1:{free_port()}")
+    with running(command, folders.mktemp("secured") / "output", env) as server:
+        yield SecureServer(runtime, driver, server.addresses()[0])
+        complaints = [line for line in server.output.read_text().splitlines() if "READY" not in line]
+        assert not complaints, "\n".join(complaints)
 
 
 @pytest.fixture(scope="session")

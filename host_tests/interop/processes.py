@@ -112,7 +112,7 @@ def free_port(host: str = "127.0.0.1") -> int:
     raise Broken("no free port")
 
 
-def run_ours(runtime: Runtime, driver: str, uri: str, steps: list[Any], **limits: int) -> list[Any]:
+def run_ours(runtime: Runtime, driver: str, uri: str, steps: list[Any], **limits: Any) -> list[Any]:
     """Run our client to its end. Returns what it printed: what each step came to, and its counters.
 
     uri: or the number of an open file, a serial line.

@@ -69,14 +69,17 @@ class Node(Driver):
     async def __aexit__(self, *_):
         await self.stop()
 
-    async def connect(self, uri):
+    async def connect(self, uri, psk=None, timeout_ms=None, store=None):
         """Returns a Remote to send requests to. uri: "coap://host:port/path"; a path is put before every request's.
 
-        Raises ValueError for a URI that is none and OSError for a host that cannot be found. A name is looked up
-        here, which blocks.
+        "coaps://host" takes psk, (identity, key), and waits for a session, for timeout_ms or 93 s; store: where sleep()
+        of such a Remote kept one. Raises ValueError for a URI that is none, OSError for a host that cannot be found,
+        and SecurityError where there is no session. A name is looked up here, which blocks.
         """
         self.check_running()
-        return self._remote(uri)
+        remote = self._remote(uri, psk, store)
+        await remote.ready(timeout_ms, 1)
+        return remote
 
     # For client.Remote
 
@@ -120,8 +123,7 @@ class Node(Driver):
         if endpoint.poll_timeout(now) == 0:
             self._in_timer = True
             try:
-                endpoint.handle_timeout(now)
-                self._follow(now)
+                self._on_time(now)
                 self._arm()
             except Exception as error:
                 self._fault(error)

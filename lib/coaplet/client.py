@@ -1,6 +1,6 @@
 # Requests of ours (RFC 7252 5.2-5.4): what a user calls. Waiting is left to the driver: asyncio or a plain loop.
 
-from .codes import CoapError, Reset, Timeout
+from .codes import CoapError, Reset, SecurityError, Timeout
 from .message import Message
 from .port import const, random_bytes, ticks_diff
 from .uri import unquote
@@ -96,6 +96,10 @@ class Remote:
         finally:
             self._driver.release(ex)
 
+    async def ready(self, timeout_ms=None, attempts=0):
+        """Do nothing: there is no session to wait for. Returns timeout_ms."""
+        return timeout_ms
+
     async def ping(self, timeout_ms=None):
         """Ask whether the peer is there at all (RFC 7252 4.3). Returns the round trip in ms. Raises Timeout."""
         ex, timeout_ms = await self._open(True, timeout_ms)
@@ -162,6 +166,8 @@ class Remote:
                         )
                     raise Timeout(0, "no slot was free in time: raise tx_slots or exchanges, or the timeout")
                 await driver.wait_for_turn(turn, left)
+                if turn.ended:
+                    raise SecurityError(0, "the session ended")
                 if not driver.running:  # which its turn may have come before
                     raise CoapError(0, "the node was stopped")
             ex = turn.ex
@@ -204,6 +210,7 @@ class Turn:
         self.transport = transport
         self.confirmable = confirmable
         self.ex = None
+        self.ended = False  # the peer was a session, which is no more
         self.waiter = None  # the driver's
 
 

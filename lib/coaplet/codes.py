@@ -59,5 +59,9 @@ class Timeout(CoapError):
     """No answer came in time."""
 
 
+class SecurityError(CoapError):
+    """There is no session with the peer, or it ended while the request was on its way."""
+
+
 class Reset(CoapError):
     """The peer answered with a Reset: it could not make sense of the message (RFC 7252 4.2)."""

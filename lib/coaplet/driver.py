@@ -27,12 +27,19 @@ CLASS1 = {"mtu": 576, "duplicates": 4, "exchanges": 2, "max_options": 16}
 class Driver:
     """Transports around one endpoint.
 
-    listen: URIs to serve at, "coap://0.0.0.0" or "coap://[::]:5683"; none: a client only, on a port of its own.
+    listen: URIs to serve at, "coap://0.0.0.0", "coap://[::]:5683", "coaps://0.0.0.0"; none: a client only, on a port
+    of its own. psk: for coaps, a dict of identities and keys, or a function of an identity (bytes) that returns the
+    key or None. dtls: Dtls's other arguments, as a dict (dtls/layer.py).
     transports: home-made ones beside them. async_slots: async handlers at a time. limits: Endpoint's arguments.
     """
 
-    def __init__(self, *listen, transports=(), async_slots=2, **limits):
+    timed = ()  # what has deadlines beside the endpoint: secure.py's
+    dtls = None
+
+    def __init__(self, *listen, transports=(), async_slots=2, psk=None, dtls=None, **limits):
         self.endpoint = _endpoint(limits)
+        if dtls:
+            self.dtls = dtls
         self.now = ticks_ms
         self.server = None
         self._serve = None
@@ -42,14 +49,14 @@ class Driver:
         self.running = False
         for uri in listen:
             scheme, host, port, rest = split(uri)
-            if scheme != "coap" or rest:
-                raise ValueError("a node listens at coap://host:port: " + uri)
-            self._transports.append(self._udp(host, _PORT if port is None else port))
+            if rest or scheme != "coap" and scheme != "coaps":
+                raise ValueError("a node listens at coap://host:port or coaps://host:port: " + uri)
+            if scheme == "coap":
+                self._transports.append(_udp(self, host, _PORT if port is None else port))
+            else:
+                from .secure import listen_at
 
-    def _udp(self, host, port):
-        from .udp import Udp
-
-        return Udp(host, port, self.endpoint.mtu)
+                self._transports.append(listen_at(self, host, port, psk))
 
     @property
     def counters(self):
@@ -195,6 +202,8 @@ class Driver:
             return
         now = self.now()
         self.endpoint.complete(now, ex)
+        if not getattr(ex.peer, "up", True):  # a session that ended meanwhile
+            self.endpoint.release(ex)
         self._follow(now)
         self._arm()
 
@@ -226,6 +235,18 @@ class Driver:
     def _start_reader(self, transport):
         """A transport was opened while the driver runs: wait for it, too."""
 
+    def _on_time(self, now):
+        """The earliest deadline has passed."""
+        self.endpoint.handle_timeout(now)
+        try:
+            for timed in self.timed:
+                timed.handle_timeout(now)
+        finally:
+            for timed in self.timed:
+                if timed.deadline is not None:
+                    self.endpoint.arm(timed.deadline)
+        self._follow(now)
+
     # For client.Remote
 
     def send(self, ex, timeout_ms):
@@ -246,20 +267,26 @@ class Driver:
 
         return Remote(self, transport, peer)
 
-    def _remote(self, uri):
+    def _remote(self, uri, psk=None, store=None):
         """Make the Remote of a URI, on a transport that reaches it."""
         from .client import Remote
 
         scheme, host, port, rest = split(uri)
-        if scheme != "coap":
-            raise ValueError("only coap:// can be connected to so far: " + uri)
+        if scheme != "coap" and scheme != "coaps":
+            raise ValueError("only coap:// and coaps:// can be connected to: " + uri)
         if "?" in rest:
             raise ValueError("a query belongs to a request, not to the connection: " + uri)
-        if port is None:
-            port = _PORT
         base = "/" + rest  # which _write_path takes away again: "//a" has an empty segment in front
         if base.endswith("/"):
             base = base[:-1]
+        if scheme == "coaps":
+            from .secure import SecureRemote
+
+            remote = SecureRemote(self, psk, base, host, port, store)
+            self._arm()
+            return remote
+        if port is None:
+            port = _PORT
         if is_group(host):
             raise ValueError("requests to a group of hosts are not supported yet: " + uri)
         if is_address(host):
@@ -279,30 +306,36 @@ class Driver:
     def _find(self, remote, host, port):
         """Give a Remote the first address of a host that there can be a socket for. Raises OSError."""
         from .port import resolve
+        from .udp import Udp
 
         failed = None
         for family, peer in resolve(host, port, remote.peer):
             try:
-                remote.transport = self._reaching(family, host)
+                remote.transport = self.reaching(family, host, lambda transport: isinstance(transport, Udp), _udp)
                 remote.peer = peer
                 return
             except OSError as error:
                 failed = error
         raise failed
 
-    def _reaching(self, family, host):
-        """Returns a transport of this node's that reaches a host, opened if there is none. Raises OSError."""
+    def reaching(self, family, host, fits, make):
+        """Returns a transport that fits and reaches a host, opened if there is none. Raises OSError."""
         from .port import AF_INET
-        from .udp import Udp
 
         for transport in self._transports:
-            if isinstance(transport, Udp) and transport.family == family and transport.host in ("0.0.0.0", "::", host):
+            if fits(transport) and transport.family == family and transport.host in ("0.0.0.0", "::", host):
                 return transport
-        transport = self._udp("0.0.0.0" if family == AF_INET else "::", 0)
+        transport = make(self, "0.0.0.0" if family == AF_INET else "::", 0)
         transport.open()
         self._transports.append(transport)
         self._start_reader(transport)
         return transport
+
+
+def _udp(driver, host, port):
+    from .udp import Udp
+
+    return Udp(host, port, driver.endpoint.mtu)
 
 
 follow = Driver._follow

@@ -213,7 +213,7 @@ class Endpoint(Transmission):
             counts[_N_IGNORED] += 1
             return False
         if self._probing:
-            self._heard(rx.peer, rx.transport)
+            self.acquit(rx.peer, rx.transport)
         if found == _EMPTY:
             self._handle_empty(now)
         elif found < _IGNORED or multicast and table[_KIND] == _CON:  # RFC 7252 4.2, 8.1
@@ -265,8 +265,8 @@ class Endpoint(Transmission):
             self._acknowledge_rx(rx)
         return True
 
-    def _heard(self, peer, transport):
-        """A peer that was left alone has said something."""
+    def acquit(self, peer, transport):
+        """A peer that was left alone has said something, or is no more: it may be asked again."""
         ex = self._find_probing(peer, transport)
         while ex is not None:
             self._free(ex)
@@ -346,7 +346,7 @@ class Endpoint(Transmission):
             self._note_rtt(now, ex)
         if kind == _CON:
             self._duplicates.note(now, table, rx.peer, rx.transport)
-            self._arm(ticks_add(now, _HOUR_MS))
+            self.arm(ticks_add(now, _HOUR_MS))
             self._acknowledge_rx(rx)
         counts[_N_RESPONSES] += 1
         self._answer(ex)
@@ -381,18 +381,18 @@ class Endpoint(Transmission):
         self._look(now)
         if self._half_until is not None:
             if ticks_diff(self._half_until, now) > 0:
-                self._arm(self._half_until)
+                self.arm(self._half_until)
             else:
                 self._half_until = None
                 self.freed = True
         if self._duplicates.sweep(now):
-            self._arm(ticks_add(now, _HOUR_MS))
+            self.arm(ticks_add(now, _HOUR_MS))
         if self.deadline is None:
             self.counts[_CARE] |= _IDLE
 
     def arm_sweep(self, now):
         """Something was noted that expires, and no deadline is set."""
-        self._arm(ticks_add(now, _HOUR_MS))
+        self.arm(ticks_add(now, _HOUR_MS))
         self.counts[_CARE] &= ~_IDLE
 
     def _acknowledge(self, ex):

@@ -101,7 +101,7 @@ class ManyEndpoint(Endpoint):
         super().handle_timeout(now)
         if self._held is not None:
             if ticks_diff(self._held, now) > 0:
-                self._arm(self._held)
+                self.arm(self._held)
             else:
                 self._held = None
                 self.freed = True
@@ -176,7 +176,7 @@ class ManyEndpoint(Endpoint):
                 held = ticks_add(now, record[1] - time)
                 if self._held is None or ticks_diff(held, self._held) < 0:
                     self._held = held
-                self._arm(held)
+                self.arm(held)
                 return -1
             record[1] = time + lifetime
         record[0] = mid
@@ -229,7 +229,7 @@ class ManyEndpoint(Endpoint):
             at, number, ex = heap[0]
             if ex.number == number:
                 if at > time:
-                    self._arm(ticks_add(now, at - time))
+                    self.arm(ticks_add(now, at - time))
                     return
                 heapq.heappop(heap)
                 self._expire(now, ex)

@@ -2,7 +2,7 @@
 
 import select
 
-from .driver import Driver, follow, receive
+from .driver import Driver, receive
 from .endpoint import Endpoint
 from .port import MICROPYTHON, micropython
 
@@ -42,10 +42,11 @@ class Loop(Driver):
         """Close the sockets."""
         self._close()
 
-    def connect(self, uri):
-        """Returns a Remote; give what its calls return to run(). See Node.connect()."""
+    def connect(self, uri, psk=None):
+        """Returns a Remote; give what its calls return to run(). See Node.connect(); a session is waited for by the
+        first request."""
         self.check_running()
-        return self._remote(uri)
+        return self._remote(uri, psk)
 
     @micropython.native
     def poll(self, timeout_ms=-1):
@@ -63,8 +64,7 @@ class Loop(Driver):
                 now = self.now()
                 ms = _poll_timeout(endpoint, now)
                 if ms == 0:
-                    endpoint.handle_timeout(now)
-                    follow(self, now)  # which may be what the caller waits for
+                    self._on_time(now)  # which may do what the caller waits for
             if timeout_ms >= 0 and (ms < 0 or timeout_ms < ms):
                 ms = timeout_ms
             found = self._wait(ms)

@@ -35,12 +35,12 @@ class Remote:
         return repr(self._remote)
 
 
-def connect(uri, **limits):
-    """Returns a Remote. uri: see Node.connect(); limits: Endpoint's arguments. Raises ValueError, OSError."""
+def connect(uri, psk=None, **limits):
+    """Returns a Remote. uri, psk: see Node.connect(); limits: Endpoint's arguments. Raises ValueError, OSError."""
     loop = Loop(**limits)
     loop.open()
     try:
-        return Remote(loop, loop.connect(uri))
+        return Remote(loop, loop.connect(uri, psk))
     except Exception:
         loop.close()
         raise

@@ -406,9 +406,17 @@ class Transmission:
             if self._half_until is not None and 0 < ticks_diff(self._half_until, now) <= lifetime:
                 return -1  # more is a clock that nobody looked at for days
             self._half_until = ticks_add(now, lifetime)
-            self._arm(self._half_until)
+            self.arm(self._half_until)
         self._mid = mid
         return mid
+
+    def last_mid(self):
+        """The Message ID used last."""
+        return self._mid
+
+    def go_on_from(self, mid):
+        """Have the Message IDs follow one that was used before a sleep."""
+        self._mid = mid
 
     def _by_mid(self, rx):
         """Find the message of ours that the ACK or RST in rx speaks of (RFC 7252 4.4)."""
@@ -457,7 +465,7 @@ class Transmission:
 
     def _watch(self, now, ex):
         """The deadline of ex is set."""
-        self._arm(ex.deadline)
+        self.arm(ex.deadline)
 
     def _look(self, now):
         """Do what is due with each exchange, and arm for what is not."""
@@ -495,7 +503,7 @@ class Transmission:
         ms = ticks_diff(self.deadline, now)
         return 0 if ms < 0 else ms if ms < _HOUR_MS else _HOUR_MS
 
-    def _arm(self, deadline):
+    def arm(self, deadline):
         if self.deadline is None or ticks_diff(deadline, self.deadline) < 0:
             self.deadline = deadline
 

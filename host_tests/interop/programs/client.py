@@ -5,6 +5,10 @@
 # once; or {"wait_ms": n}: serve for so long. A request has the arguments of Remote.request() with the method as text,
 # or "ping". Prints a line of JSON for each step, what it came to, and one of counters. Runs unchanged on CPython and
 # MicroPython.
+#
+# LIMITS may have, besides: psk, [identity, key] for a coaps:// URI; connect_ms, for how long node waits for a session:
+# where there is none, a line says why, and no step is done. {"session": true} as a step prints what the session is,
+# {"end": why} ends it, and the Remote begins another one by itself.
 
 import json
 import sys
@@ -12,7 +16,9 @@ import sys
 for path in reversed(sys.argv[1].split(":")):
     sys.path.insert(0, path)
 
-from coaplet import CoapError, Loop, Node, code_text
+from keylog import describe_session, log_keys
+
+from coaplet import CoapError, Loop, Node, SecurityError, code_text
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
 SHOWN = (4, 8, 12, 14, 23, 28, 60)  # options of a response
@@ -55,39 +61,57 @@ async def attempt(remote, step):
 
 async def asynchronous(uri, steps):
     async with node:
-        remote = node.remote(line, line.peer) if line else await node.connect(uri)
+        try:
+            remote = node.remote(line, line.peer) if line else await node.connect(uri, **connecting)
+        except SecurityError as error:
+            show(failure(error))
+            return
         for step in steps:
             if isinstance(step, list):
                 show(await asyncio.gather(*[attempt(remote, request) for request in step]))
             elif "wait_ms" in step:
                 await asyncio.sleep(step["wait_ms"] / 1000)
                 show(None)
+            elif "session" in step:
+                show(describe_session(remote.transport, remote.peer))
+            elif "end" in step:
+                show(remote.transport.end(remote.peer, step["end"]))
             else:
                 show(await attempt(remote, step))
 
 
 def plain(uri, steps):
     node.open()
-    remote = node.remote(line, line.peer) if line else node.connect(uri)
+    connecting.pop("timeout_ms", None)  # the first request waits
+    remote = node.remote(line, line.peer) if line else node.connect(uri, **connecting)
     for step in steps:
         if "wait_ms" in step:
             start = node.now()
             while node.now() - start < step["wait_ms"]:
                 node.poll(10)
             show(None)
+        elif "session" in step:
+            show(describe_session(remote.transport, remote.peer))
         else:
             show(node.run(attempt(remote, step)))
     node.close()
 
 
 driver, limits, uri = sys.argv[2:]
+limits = json.loads(limits)
+log_keys()
+connecting = {}
+if "psk" in limits:
+    connecting["psk"] = limits.pop("psk")
+if "connect_ms" in limits:
+    connecting["timeout_ms"] = limits.pop("connect_ms")
 steps = json.loads(sys.stdin.readline())
 line = None
 if uri.isdigit():
     from coaplet.serial import Serial
 
     line = Serial(open(int(uri), "r+b", buffering=0), 1152)
-node = (Node if driver == "node" else Loop)(transports=(line,) if line else (), **json.loads(limits))
+node = (Node if driver == "node" else Loop)(transports=(line,) if line else (), **limits)
 if driver == "node":
     import asyncio
 

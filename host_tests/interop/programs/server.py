@@ -4,12 +4,16 @@
 # resources); LIMITS are the driver's arguments as JSON. In place of the URIs there may be the number of an open file, a
 # serial line. Prints "READY" and its addresses, then serves until it is killed. Runs unchanged on CPython and
 # MicroPython.
+#
+# For coaps:// URIs LIMITS have psk, and may have dtls.
 
 import json
 import sys
 
 for path in reversed(sys.argv[1].split(":")):
     sys.path.insert(0, path)
+
+from keylog import describe_session, log_keys
 
 from coaplet import CHANGED, CREATED, NOT_FOUND, CoapError, Loop, Node
 
@@ -19,6 +23,9 @@ LARGE = "".join("%04d-" % i for i in range(200))  # 1000 bytes
 
 listen = sys.argv[4:]
 limits = json.loads(sys.argv[3])
+log_keys()
+if "hint" in limits.get("dtls", ()):
+    limits["dtls"]["hint"] = limits["dtls"]["hint"].encode()
 if listen[0].isdigit():
     from coaplet.serial import Serial
 
@@ -103,6 +110,12 @@ def count(request, response):
 def counters(request, response):
     c = driver.counters
     response.text("\n".join(["%s %d" % (name, getattr(c, name)) for name in NAMES]))
+
+
+@driver.resource("session")
+def session(request, response):
+    """Tell what session the request came by."""
+    response.json(describe_session(driver._transports[0], request.peer))
 
 
 NAMES = "received sent requests retransmissions duplicates malformed unexpected timeouts resets faults".split()

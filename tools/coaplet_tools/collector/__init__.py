@@ -5,6 +5,7 @@
     resources.py           `logs` and `.s/*` as Golioth answers them: codes, ETags
     writer.py              one thread owns the database; records are committed in batches
     records.py schema.py   what a record is; how it lies in SQLite
+    devices.py             the keys of devices that come over coaps
     query.py               reading a database, also one that is being written
     show.py watch.py text.py    the terminal
     errors.py etag.py

@@ -1,4 +1,4 @@
-"""The commands: serve, nodes, query.
+"""The commands: serve, device, nodes, query.
 
 Exit codes: 0 done, also when Ctrl-C ended it; 1 it could not be done, and a line says why; 2 wrong usage.
 """
@@ -12,16 +12,16 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from coaplet_tools.collector import formats, query
+from coaplet_tools.collector import devices, formats, query
 from coaplet_tools.collector.errors import CollectorError
 from coaplet_tools.collector.records import LEVELS
 from coaplet_tools.collector.schema import open_to_read
 from coaplet_tools.collector.serve import Collector, stop_event
 from coaplet_tools.collector.show import JsonLines, Lines, Quiet, complain, silence
-from coaplet_tools.collector.text import Paint, colours_wanted
+from coaplet_tools.collector.text import Paint, clean, colours_wanted, moment, table
 from coaplet_tools.collector.watch import node_lines, read_nodes, watch
 
-_LISTEN = "coap://0.0.0.0:5683"
+_LISTEN = "coaps://0.0.0.0:5684"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,6 +59,20 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--watch", action="store_true", help="show the table of nodes instead of each record")
     serve.set_defaults(command=_serve)
 
+    device = commands.add_parser("device", help="keep the keys of devices that come over coaps")
+    actions = device.add_subparsers(required=True, metavar="ACTION")
+    adding = actions.add_parser("add", parents=[database], help="make a key for a device, and print it")
+    adding.add_argument("NAME", help="the identity that the device gives, psk_identity of its configuration")
+    adding.add_argument("--replace", action="store_true", help="another key in place of the one that it has")
+    adding.add_argument("--json", action="store_true", help="as JSON")
+    adding.set_defaults(command=_device_add)
+    listing = actions.add_parser("list", parents=[database], help="show who has a key; no key is shown")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.set_defaults(command=_device_list)
+    removing = actions.add_parser("remove", parents=[database], help="take a device's key away, and end its session")
+    removing.add_argument("NAME")
+    removing.set_defaults(command=_device_remove)
+
     nodes = commands.add_parser("nodes", parents=[database], help="show the nodes and their latest values")
     how = nodes.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="as JSON")
@@ -91,12 +105,36 @@ async def _serve_until_stopped(arguments: argparse.Namespace) -> None:
         # Lines would run into the table that --watch draws.
         display = Quiet(paint) if arguments.quiet or arguments.watch else Lines(paint)
     async with Collector(arguments.listen or [_LISTEN], arguments.db, display) as collector:
-        display.started(collector.addresses, arguments.db)
+        display.started(collector.uris, arguments.db, None if collector.keys is None else len(collector.keys))
         if arguments.watch:
-            title = f"listening on {' '.join('coap://' + address for address in collector.addresses)}; Ctrl-C stops"
+            title = f"listening on {' '.join(collector.uris)}; Ctrl-C stops"
             await watch(arguments.db, title, stop, paint)
         await stop.wait()
     display.stopped(collector.counts)
+
+
+def _device_add(arguments: argparse.Namespace) -> None:
+    key = devices.add(arguments.db, arguments.NAME, replace=arguments.replace).hex()
+    if arguments.json:
+        print(json.dumps({"identity": arguments.NAME, "key": key}))
+        return
+    print(f"identity  {arguments.NAME}\nkey       {key}\n")
+    print('For the node\'s config.json, beside "collector": "coaps://HOST":\n')
+    print(f'  "psk_identity": {json.dumps(arguments.NAME)},\n  "psk_key": "{key}"')
+
+
+def _device_list(arguments: argparse.Namespace) -> None:
+    found = devices.devices(arguments.db)
+    if arguments.json:
+        print(json.dumps([{"identity": identity, "added": added} for identity, added in found]))
+        return
+    rows = [(clean(identity), moment(added)) for identity, added in found]
+    print("\n".join(table(("identity", "key made"), rows, right=(), paint=Paint(colours_wanted()))[0]))
+
+
+def _device_remove(arguments: argparse.Namespace) -> None:
+    devices.remove(arguments.db, arguments.NAME)
+    print(f"{arguments.NAME} has no key any more; a session that it has ends within a second")
 
 
 def _nodes(arguments: argparse.Namespace) -> None:

@@ -2,9 +2,13 @@
 
 One table that people can read with sqlite3; its version is PRAGMA user_version. A database of a newer version is
 refused rather than guessed at. tools/README.md explains the columns to users.
+
+A new database is its owner's alone; one with keys (devices.py, which makes that table where it is needed) is made so.
 """
 
+import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +16,8 @@ from coaplet_tools.collector.errors import CollectorError
 
 VERSION = 1
 COLUMNS = ("received", "node", "boot", "seq", "kind", "path", "level", "module", "msg", "value", "unit", "ts", "body")
+
+DEVICES = "devices"
 
 _BUSY_S = 2.0  # how long to wait for somebody else's lock
 
@@ -45,6 +51,8 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     WAL: others read while it is written. synchronous=FULL: a commit is on the disk when it returns.
     Raises CollectorError.
     """
+    with suppress(OSError):  # SQLite says better what is wrong
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     try:
         connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     except sqlite3.Error as error:
@@ -85,6 +93,20 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def protect(path: Path) -> None:
+    """Take a database, and what SQLite keeps beside it, from all but its owner. Raises CollectorError."""
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        try:
+            if file.stat().st_mode & 0o077:
+                file.chmod(0o600)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise CollectorError(
+                f"{file}: holds keys that others can read, and cannot be made its owner's alone: {error.strerror}"
+            ) from error
+
+
 def _check(connection: sqlite3.Connection, path: Path, *, create: bool) -> None:
     if create:
         connection.execute("BEGIN IMMEDIATE")  # two collectors that start at once must not both create it
@@ -103,3 +125,5 @@ def _check(connection: sqlite3.Connection, path: Path, *, create: bool) -> None:
         raise CollectorError(f"{path}: is not a collector's database: use another --db")
     if create:
         connection.execute("COMMIT")
+        if DEVICES in tables:
+            protect(path)

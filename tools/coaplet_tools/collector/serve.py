@@ -4,14 +4,18 @@
 """
 
 import asyncio
+import importlib.util
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from coaplet import Node
+from coaplet_tools.collector.devices import Keyring
 from coaplet_tools.collector.errors import CollectorError
 from coaplet_tools.collector.resources import Display, Resources
+from coaplet_tools.collector.show import complain
 from coaplet_tools.collector.writer import Writer
 
 # Requests that wait for a commit; the next one gets 5.03. Requests remembered: what comes twice within 247 s while
@@ -19,39 +23,111 @@ from coaplet_tools.collector.writer import Writer
 _LIMITS = {"async_slots": 256, "duplicates": 10_000, "exchanges": 256, "tx_slots": 64}
 
 
+# A session is kept for 3 h after its device's last word; with a Connection ID (RFC 9146) it outlives a change of the
+# device's address. Who returns later resumes it. Of devices that begin at once, as after a power cut, 100 a second are
+# served, and the others try again.
+_DTLS = {
+    "cid": 8,
+    "idle_ms": 3 * 3600 * 1000,
+    "sessions": 10_000,
+    "resumable": 10_000,
+    "half_open": 1000,
+    "handshakes": 100,
+}
+_KEYS_S = 1.0  # how often to see whose key has gone
+
+
 class Collector:
     """`async with Collector(...) as collector`: it listens, and stores until the block ends.
 
-    listen: URIs such as "coap://0.0.0.0:5683". Entering raises CollectorError.
-    After that: addresses (texts such as "127.0.0.1:5683"), counts, node.
+    listen: URIs such as "coaps://0.0.0.0" or "coap://0.0.0.0:5683"; the keys for coaps are those of `devices.py` in the
+    database. Entering raises CollectorError.
+    After that: addresses (texts such as "127.0.0.1:5683"), uris (the same as "coap://127.0.0.1:5683"), counts, node,
+    keys (the Keyring, None without coaps).
     """
 
     def __init__(self, listen: Sequence[str], database: Path, display: Display) -> None:
         self._listen = listen
+        self._database = database
         self._writer = Writer(database)
+        self._watch: asyncio.Task[None] | None = None
+        self._secure = any(uri.lower().startswith("coaps:") for uri in listen)
+        if self._secure and importlib.util.find_spec("cryptography") is None:
+            raise CollectorError("coaps:// needs the package cryptography: pip install cryptography")
+        self.keys: Keyring | None = None
+        security: dict[str, Any] = {"psk": self._find_key, "dtls": _DTLS} if self._secure else {}
         try:
-            self.node = Node(*listen, **_LIMITS)
+            self.node = Node(*listen, **security, **_LIMITS)
         except ValueError as error:
             raise CollectorError(f"--listen: {error}") from error
         self._resources = Resources(self.node, self._writer, display)
         self.counts = self._resources.counts
         self.addresses: list[str] = []
+        self.uris: list[str] = []
 
     async def __aenter__(self) -> Self:
         await self._writer.__aenter__()
         try:
+            if self._secure:
+                self.keys = Keyring(self._database)
             await self.node.start()
         except OSError as error:
-            await self._writer.__aexit__()
+            await self._close()
             places = " ".join(self._listen)
             raise CollectorError(f"cannot listen on {places}: {error.strerror or error}") from error
+        except CollectorError:
+            await self._close()
+            raise
         self.addresses = [self.node.address(i) for i in range(len(self._listen))]
+        schemes = [uri.partition(":")[0].lower() for uri in self._listen]
+        self.uris = [f"{scheme}://{address}" for scheme, address in zip(schemes, self.addresses, strict=True)]
+        if self.keys is not None:
+            self._watch = asyncio.create_task(self._watch_keys(self.keys))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop listening, commit what waits, close the database."""
+        if self._watch:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
         await self.node.stop()
+        await self._close()
+
+    async def _close(self) -> None:
+        if self.keys is not None:
+            self.keys.close()
         await self._writer.__aexit__()
+
+    def _find_key(self, identity: bytes) -> bytes | None:
+        if self.keys is None:
+            return None
+        before = self.keys.trouble
+        key = self.keys.find(identity)
+        if self.keys.trouble not in ("", before):
+            complain("coaplet-collector", f"no key can be looked up, and no device can come in: {self.keys.trouble}")
+        return key
+
+    async def _watch_keys(self, keys: Keyring) -> None:
+        """End the sessions of devices whose key has gone. None comes back: to resume one, the key is asked for, too."""
+        while True:
+            await asyncio.sleep(_KEYS_S)
+            if gone := keys.revoked():
+                self.end_sessions(gone)
+
+    def end_sessions(self, identities: set[bytes]) -> int:
+        """End all sessions of devices, and the handshakes that have asked for their keys. Returns how many."""
+        ended = 0
+        for layer in (layer for layer in self.node._transports if getattr(layer, "secure", False)):
+            for session in list(layer.sessions.values()):
+                if session.identity in identities:
+                    layer.end(session, "its key was taken away")
+                    ended += 1
+            for half in list(layer.acceptor.halves.values()):
+                if half.handshake.identity in identities:
+                    layer.forget(half, "its key was taken away")
+                    ended += 1
+        return ended
 
 
 def stop_event() -> asyncio.Event:

@@ -61,9 +61,16 @@ class Lines:
         """Print what the collector has to say of itself."""
         say(self.paint(f"collector: {text}", colour))
 
-    def started(self, addresses: list[str], database: Path) -> None:
-        for address in addresses:
-            self.tell(f"listening on coap://{address}")
+    def started(self, uris: list[str], database: Path, devices: int | None = None) -> None:
+        """devices: how many have a key; None: none needs one."""
+        for uri in uris:
+            self.tell(f"listening on {uri}")
+        if devices == 0:
+            self.tell("no device has a key yet: coaplet-collector device add NAME", "yellow")
+        elif devices:
+            self.tell(f"{devices} {'device has a key' if devices == 1 else 'devices have keys'}")
+        if any(uri.startswith("coap:") for uri in uris):
+            self.tell("coap:// is not protected: whoever reaches that port may store records", "yellow")
         self.tell(f"records go to {database}; Ctrl-C stops")
 
     def arrived(self, record: Record, outcome: Outcome) -> None:
@@ -104,7 +111,7 @@ class Lines:
 class Quiet(Lines):
     """Troubles only."""
 
-    def started(self, addresses: list[str], database: Path) -> None:
+    def started(self, uris: list[str], database: Path, devices: int | None = None) -> None:
         pass
 
     def arrived(self, record: Record, outcome: Outcome) -> None:
@@ -117,8 +124,8 @@ class Quiet(Lines):
 class JsonLines:
     """A JSON object a line, each with the key `event`."""
 
-    def started(self, addresses: list[str], database: Path) -> None:
-        self._say("started", listen=[f"coap://{address}" for address in addresses], db=str(database))
+    def started(self, uris: list[str], database: Path, devices: int | None = None) -> None:
+        self._say("started", listen=uris, db=str(database), **({} if devices is None else {"devices": devices}))
 
     def arrived(self, record: Record, outcome: Outcome) -> None:
         self._say("record", outcome=outcome.value, **as_json(asdict(record)))

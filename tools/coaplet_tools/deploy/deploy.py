@@ -24,7 +24,7 @@ from coaplet_tools.setup.places import BUILD, ROOT
 sys.path.append(str(ROOT / "firmware"))
 
 from node.config import as_text, merged
-from node.schema import KEYS, ConfigError, check, defaults
+from node.schema import KEYS, ConfigError, check, check_whole, defaults
 
 UP_S = 90.0
 _SPARE = 16384  # bytes of the board's file system that are left to its state
@@ -40,14 +40,14 @@ def names(d):
 if "main.py" in names("/"):
     os.remove("/main.py")
 wanted = %r
-for d in ("/lib", "/lib/coaplet", "/lib/node", "/state"):
+for d in ("/lib", "/lib/coaplet", "/lib/coaplet/dtls", "/lib/node", "/state"):
     try:
         os.mkdir(d)
     except OSError:
         pass
-for d in ("/lib/coaplet", "/lib/node"):
+for d in ("/lib/coaplet", "/lib/coaplet/dtls", "/lib/node"):
     for n in names(d):
-        if d[1:] + "/" + n not in wanted:
+        if d[1:] + "/" + n not in wanted and n != "dtls":
             os.remove(d + "/" + n)
 for n in names("/lib"):
     if n in ("board.py", "board.mpy") and "lib/" + n not in wanted:
@@ -63,6 +63,10 @@ def deploy(board: Board, port: str, config: Path | None, arch: str, say: Callabl
     about.check(board)
     say(f"{port}: {about.machine}, MicroPython {'.'.join(map(str, about.version))}")
     values, dropped = combine(given, about.config)
+    try:
+        check_whole({**defaults(), **values})
+    except ConfigError as error:
+        raise Refused(f"what the board has, with the given configuration over it: {error}") from error
     if board.has_wifi and not values.get("wifi_name"):
         raise Refused(
             f"the board knows no Wi-Fi: put wifi_name and wifi_password into {_default(board)}, or CONFIG=<file>"

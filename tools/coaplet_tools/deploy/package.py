@@ -9,6 +9,7 @@ import json
 import tomllib
 from pathlib import Path
 
+from coaplet_tools import mpy
 from coaplet_tools.setup.places import ROOT
 
 LIB = ROOT / "lib"
@@ -25,7 +26,7 @@ PARTS: dict[str, tuple[str, ...] | None] = {
 def modules(roots: tuple[str, ...] | None, package: Path = LIB / "coaplet") -> list[str]:
     """List the modules of a part, sorted: its roots and all that they import at the top of a module."""
     if roots is None:
-        return sorted(path.stem for path in package.glob("*.py"))
+        return mpy.modules(package)
     found: set[str] = set()
     waiting = list(roots)
     while waiting:

@@ -75,14 +75,16 @@ def _files(machine: Machine, paths: list[Path], modules: list[str]) -> Iterator[
             continue
         seen.add(module)
         found: list[Path] = []
+        folder = Path()
         for folder in paths:
-            found = sorted(folder.glob(f"{module}/*.py")) or list(folder.glob(f"{module}.py"))
+            found = [path for path in sorted(folder.glob(f"{module}/**/*.py")) if not path.stem.endswith("_host")]
+            found = found or list(folder.glob(f"{module}.py"))
             if found:
                 break
         for path in found:
             text = path.read_bytes()
             modules += _IMPORT.findall(text.decode())
-            inside = f"{module}/{path.name}" if path.stem != module else path.name
+            inside = path.relative_to(folder).as_posix()
             if machine.arch:
                 yield inside.replace(".py", ".mpy"), _compile(machine, inside, text)
             else:
@@ -111,15 +113,23 @@ def _compile(machine: Machine, name: str, text: bytes) -> bytes:
 
 def _rom(files: dict[str, bytes]) -> bytes:
     writer = VfsRomWriter()
-    for folder in sorted({str(Path(name).parent) for name in files}):
-        if folder != ".":
-            writer.opendir(folder)
-        for name in sorted(files):
-            if str(Path(name).parent) == folder:
-                writer.mkfile(Path(name).name, files[name])
-        if folder != ".":
-            writer.closedir()
+    _fill(writer, files)
     return writer.finalise()
+
+
+def _fill(writer: VfsRomWriter, files: dict[str, bytes]) -> None:
+    """Write files, by their paths, into the folder that the writer is in."""
+    folders: dict[str, dict[str, bytes]] = {}
+    for name in sorted(files):
+        folder, slash, rest = name.partition("/")
+        if slash:
+            folders.setdefault(folder, {})[rest] = files[name]
+        else:
+            writer.mkfile(name, files[name])
+    for folder, inside in folders.items():
+        writer.opendir(folder)
+        _fill(writer, inside)
+        writer.closedir()
 
 
 def _run(machine: Machine, rom: bytes, boot: str) -> int:

@@ -4,7 +4,8 @@ The build is given a manifest of ours, which includes the board's. As manifests 
 tools/makemanifest.py, it can also see to two things at the one place where that calls tools/mpy-tool.py:
 
 - a copy of mpy-tool.py is called that aligns machine code at 4 (alignment.py has the reason);
-- modules are frozen in the order of their names, not in that of the folder's entries, which differs between machines.
+- modules are frozen in the order of their names, not in that of the folder's entries, which differs between machines;
+  those for CPython alone, *_host.py, which package() finds as well, are not.
 """
 
 from pathlib import Path
@@ -25,7 +26,7 @@ run = __main__.system
 
 def system(command):
     if any(word.endswith("/mpy-tool.py") for word in command):
-        modules = sorted(word for word in command if word.endswith(".mpy"))
+        modules = sorted(word for word in command if word.endswith(".mpy") and not word.endswith("_host.mpy"))
         command = [word for word in command if not word.endswith(".mpy")] + modules
         command = [{tool!r} if word.endswith("/mpy-tool.py") else word for word in command]
     return run(command)

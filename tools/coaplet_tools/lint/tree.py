@@ -37,9 +37,10 @@ def files(root: Path = ROOT) -> list[Path]:
 
 
 def board_files(root: Path = ROOT) -> list[Path]:
-    """List the Python files that run on boards."""
+    """List the Python files that run on boards: of lib, all but those for CPython alone, *_host.py."""
     rooms = {"lib", "firmware", "boards"}
-    return [path for path in files(root) if path.suffix == ".py" and path.relative_to(root).parts[0] in rooms]
+    paths = [path for path in files(root) if path.suffix == ".py" and not path.stem.endswith("_host")]
+    return [path for path in paths if path.relative_to(root).parts[0] in rooms]
 
 
 def check_tree() -> list[str]:

@@ -30,7 +30,13 @@ def main(argv: list[str] | None = None) -> int:
             raise CollectorError(f"{wanted}: no such program")
         folder: Path = arguments.dir.resolve()
         result = asyncio.run(
-            run(folder, str(Path(interpreter).absolute()), arguments.seconds or arguments.SECONDS, screen)
+            run(
+                folder,
+                str(Path(interpreter).absolute()),
+                arguments.seconds or arguments.SECONDS,
+                screen,
+                plain=arguments.plain,
+            )
         )
     except (CollectorError, Unavailable) as error:
         complain("run", error)
@@ -45,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("run", description="Start a sensor node and a collector, and show what they do.")
     parser.add_argument("SECONDS", nargs="?", type=_seconds, help="stop after this time; default: at Ctrl-C")
     parser.add_argument("--seconds", type=_seconds, help="the same")
+    parser.add_argument("--plain", action="store_true", help="coap:// in place of coaps://, without any protection")
     parser.add_argument("--dir", type=Path, default=BUILD / "run", help="where state and database are kept")
     parser.add_argument("--interpreter", metavar="PROGRAM", help="what runs the node; default: the setup's MicroPython")
     return parser

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from coaplet_tools.collector import devices
 from coaplet_tools.collector.errors import CollectorError
 from coaplet_tools.setup.places import ROOT
 
@@ -34,10 +35,11 @@ def free_port(preferred: int) -> int:
     raise CollectorError("no UDP port is free on 127.0.0.1")
 
 
-def configure(folder: Path, listen: str, collector: str) -> dict[str, Any]:
-    """Write the node's config.json; of one that is there, only the two addresses. Returns the configuration.
+def configure(folder: Path, listen: str, collector: str, database: Path) -> dict[str, Any]:
+    """Write the node's config.json; of one that is there, only the addresses and the key. Returns the configuration.
 
-    Raises CollectorError when the file cannot be read or written.
+    The key for a collector at coaps:// is the one that `database` has for the node's identity, made if it has none. The
+    file is its owner's alone then. Raises CollectorError when something cannot be read or written.
     """
     file = folder / "config.json"
     config: Any = {"name": "demo", "interval_s": 2}
@@ -47,14 +49,32 @@ def configure(folder: Path, listen: str, collector: str) -> dict[str, Any]:
             config = json.loads(file.read_text())
         if not isinstance(config, dict):
             raise CollectorError(f"{file}: is not a JSON object: mend it or remove it")
-        if (config.get("listen"), config.get("collector")) != (listen, collector):
-            config |= {"listen": listen, "collector": collector}
-            file.write_text(json.dumps(config, indent=2) + "\n")
+        wanted = {"listen": listen, "collector": collector}
+        if collector.startswith("coaps:"):
+            identity = str(config.get("psk_identity") or config.get("name") or "node")
+            key = devices.key_of(database, identity) if database.exists() else None
+            wanted |= {"psk_identity": identity, "psk_key": (key or devices.add(database, identity)).hex()}
+        if any(config.get(name) != value for name, value in wanted.items()):
+            config |= wanted
+            _write_private(file, json.dumps(config, indent=2) + "\n")
+        if config.get("psk_key"):
+            for each in folder.iterdir():  # what an earlier run, or its owner, left open to others
+                if each.is_file() and each.stat().st_mode & 0o077:
+                    each.chmod(0o600)
     except OSError as error:
         raise CollectorError(f"{error.filename}: {error.strerror}") from error
     except ValueError as error:
         raise CollectorError(f"{file}: is not JSON: mend it or remove it") from error
     return config
+
+
+def _write_private(file: Path, text: str) -> None:
+    """Replace a file by one that nobody but its owner can read, at no moment."""
+    new = file.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as out:
+        out.write(text)
+    new.replace(file)
 
 
 class Child:
@@ -82,6 +102,7 @@ class Child:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            umask=0o077,  # the node's copies of its configuration have the key in them
             process_group=0,  # Ctrl-C is ours to pass on, once the node has been asked for its counters
         )
         self._relay = asyncio.create_task(self._read_lines())

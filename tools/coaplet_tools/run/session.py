@@ -38,20 +38,30 @@ class Outcome:
     troubles: list[str] = field(default_factory=list)
 
 
-async def run(folder: Path, interpreter: str, seconds: float | None, screen: Screen) -> Outcome:
-    """Run node and collector until Ctrl-C, or for some seconds. Raises CollectorError when they cannot be started."""
+async def run(folder: Path, interpreter: str, seconds: float | None, screen: Screen, *, plain: bool = False) -> Outcome:
+    """Run node and collector until Ctrl-C, or for some seconds. Raises CollectorError when they cannot be started.
+
+    plain: records travel as coap://, not coaps://.
+    """
     stop = stop_event()
     start = time.monotonic()
     result = Outcome()
     database = folder / "collector.db"
     with _alone(folder):
         listen = f"coap://127.0.0.1:{free_port(_NODE_PORT)}"
-        collector_uri = f"coap://127.0.0.1:{free_port(_COLLECTOR_PORT)}"
+        collector_uri = f"{'coap' if plain else 'coaps'}://127.0.0.1:{free_port(_COLLECTOR_PORT)}"
         if listen != f"coap://127.0.0.1:{_NODE_PORT}":
             screen.line("run", f"port {_NODE_PORT} is taken: the node listens on {listen}", "yellow")
         state = folder / "node"
-        configure(state, listen, collector_uri)
+        config = configure(state, listen, collector_uri, database)
         screen.line("run", f"state and database are kept in {folder}; Ctrl-C stops both")
+        if plain:
+            screen.line(
+                "run", "records travel as plain coap://: whoever is on the way can read and change them", "yellow"
+            )
+        else:
+            known = f'with the key of device "{config["psk_identity"]}", kept in both'
+            screen.line("run", f"records travel as coaps://, DTLS 1.2 {known}")
         async with Collector([collector_uri], database, Arrivals(screen)) as collector:
             screen.line("collector", f"listening on {collector_uri}")
             async with Child(interpreter, state, screen.node) as child:

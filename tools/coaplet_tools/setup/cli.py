@@ -6,13 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from coaplet_tools.setup import emulator, programs, state, venv
+from coaplet_tools.setup import emulator, peers, programs, state, venv
 from coaplet_tools.setup.places import BIN, BUILD, Unavailable, say
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("setup", description="Set up what coaplet's make targets need")
-    every = ["venv", *(part.name for part in programs.PARTS), emulator.NAME]
+    every = ["venv", *(part.name for part in _parts()), emulator.NAME]
     groups = {"all": every, "micropython": [f"micropython-{programs.NATIVE}"]}
     parser.add_argument("--must", action="store_true", help="fail if a part cannot be had")
     parser.add_argument("part", nargs="*", default=["all"], help=f"one of {', '.join([*groups, *every])}")
@@ -47,23 +47,31 @@ def _get_all(wanted: dict[str, None]) -> Iterator[tuple[str, str]]:
     if "venv" in wanted and not venv.is_ready():
         with _timed(".venv"):
             venv.make()
-    for part in programs.PARTS:
+    for part in _parts():
         if part.name in wanted and (reason := _get(part)):
             yield part.name, reason
     if emulator.NAME in wanted and (reason := _get_emulator()):
         yield emulator.NAME, reason
 
 
-def _get(part: programs.Part) -> str:
+def _parts() -> tuple[programs.Part | peers.Peer, ...]:
+    return (*programs.PARTS, *peers.PEERS)
+
+
+def _asked(part: programs.Part | peers.Peer) -> str:
+    return peers.asked(part) if isinstance(part, peers.Peer) else programs.asked(part)
+
+
+def _get(part: programs.Part | peers.Peer) -> str:
     """Get a part and record the outcome; return the reason if it cannot be had."""
     if _is_had(part):
         return ""
-    entry: state.Entry = {"asked": programs.asked(part), "programs": list(part.programs)}
+    entry: state.Entry = {"asked": _asked(part), "programs": list(part.programs)}
     reason = _get(_part(part.needs)) if part.needs else ""
     if not reason:
         try:
             with _timed(part.name):
-                entry |= programs.get(part)
+                entry |= peers.get(part) if isinstance(part, peers.Peer) else programs.get(part)
         except Unavailable as error:
             reason = str(error)
     if reason:
@@ -84,14 +92,14 @@ def _get_emulator() -> str:
     return entry.get("missing", "")
 
 
-def _part(name: str) -> programs.Part:
-    return next(part for part in programs.PARTS if part.name == name)
+def _part(name: str) -> programs.Part | peers.Peer:
+    return next(part for part in _parts() if part.name == name)
 
 
-def _is_had(part: programs.Part) -> bool:
+def _is_had(part: programs.Part | peers.Peer) -> bool:
     entry = state.load().get(part.name, {})
     return (
-        entry.get("asked") == programs.asked(part)
+        entry.get("asked") == _asked(part)
         and "missing" not in entry
         and all((BIN / launcher).exists() for launcher in part.programs)
     )

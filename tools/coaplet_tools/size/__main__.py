@@ -29,6 +29,10 @@ _LIMITS = {
     "async_slots": (1, 5),
 }
 
+# Files of dtls/ that a build may leave out; and those that a client does without
+_OPTIONAL = ("dtls/gcm", "dtls/sleep")
+_SERVER = ("dtls/acceptor", "dtls/server")
+
 
 def _probe(script: str, *arguments: str, build: Path = _BYTECODE) -> dict[str, int]:
     """Run a probe on the 32-bit unix port, with coaplet from a build of .mpy files."""
@@ -53,9 +57,13 @@ def measure() -> dict[str, int]:
     modules = compile_package(ROOT / "lib/coaplet", _BYTECODE / "coaplet")
     compile_package(ROOT / "lib/coaplet", _VIPER / "coaplet", "x86")
     bundle = compile_bundle(ROOT / "lib/coaplet", ROOT / "build/size/bundle/coaplet")
-    figures = {f"mpy_bytes_{name.strip('_')}": size for name, size in modules.items()}
-    figures["mpy_bytes_modules"] = sum(modules.values())
-    figures["mpy_bytes"] = sum(bundle.values())
+    dtls = {name: size for name, size in modules.items() if name.startswith("dtls/")}
+    figures = {f"mpy_bytes_{name.strip('_')}": size for name, size in modules.items() if name not in dtls}
+    figures["mpy_bytes_modules"] = sum(modules.values()) - sum(dtls.values())
+    figures["mpy_bytes"] = sum(size for name, size in bundle.items() if name not in dtls)
+    figures |= {f"mpy_bytes_dtls_{name[5:].strip('_')}": size for name, size in dtls.items()}
+    figures["mpy_bytes_dtls"] = sum(size for name, size in dtls.items() if name not in _OPTIONAL)
+    figures["mpy_bytes_dtls_client_alone"] = sum(size for name, size in dtls.items() if name not in _OPTIONAL + _SERVER)
     figures["mpy_bytes_plain_node"] = bundle["node"] + bundle["__init__"]
     figures |= _probe("heap_probe.py")
     figures["heap_node_class1"] = _probe("heap_probe.py", "class1")["heap_node"]
@@ -63,8 +71,26 @@ def measure() -> dict[str, int]:
         less, more = (_probe("heap_probe.py", json.dumps({limit: n}))["heap_node"] for n in (low, high))
         figures[f"heap_per_{limit}"] = round((more - less) / (high - low))
     figures |= _probe("alloc_probe.py", build=_VIPER)
+    figures |= secured()
     figures["heap_smallest"] = smallest_heap(_BYTECODE)
     figures["heap_smallest_less_import"] = figures["heap_smallest"] - figures["heap_import_mpy"]
+    return figures
+
+
+def secured() -> dict[str, int]:
+    """Measure what coaps adds to a node, with a server of CPython's."""
+    with subprocess.Popen(
+        [sys.executable, str(_HERE / "dtls_server.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "lib")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin and server.stdout
+        port = server.stdout.readline().strip()
+        figures = _probe("dtls_probe.py", port)
+        figures["heap_node_coaps_class1"] = _probe("dtls_probe.py", port, "class1")["heap_node_coaps"]
+        server.stdin.close()
     return figures
 
 

@@ -1,4 +1,6 @@
-"""The fuzz of host_tests/device/test_fuzz.py at length, on CPython: processes of 100,000 datagrams, each with its seed.
+"""The fuzz of host_tests/device at length, on CPython: processes of 100,000 datagrams, each with its seed.
+
+As many go to the endpoint (test_fuzz.py) as to DTLS (test_dtls_hostile.py).
 
 The seeds count up from the first one, so a run is repeated by its command, and a failure by the line that it prints.
 """
@@ -14,13 +16,15 @@ from coaplet_tools.soak.trial import DEVICE, PATHS
 
 DATAGRAMS = 10_000_000
 
+MODULES = ("test_fuzz", "test_dtls_hostile")
+
 _A_PROCESS = 100_000
 _LIMIT_S = 3600
 _PROGRESS_S = 5
 
 
-def _tests() -> list[str]:
-    return re.findall(r"^def (test_\w+)", (DEVICE / "test_fuzz.py").read_text(), re.MULTILINE)
+def _tests(module: str) -> list[str]:
+    return re.findall(r"^def (test_\w+)", (DEVICE / f"{module}.py").read_text(), re.MULTILINE)
 
 
 def _counts() -> bool:
@@ -29,16 +33,20 @@ def _counts() -> bool:
 
 
 def run(seed: int, datagrams: int) -> str:
-    """Run all tests of test_fuzz.py once, with so many datagrams in all. Returns what it printed where one failed."""
-    done = subprocess.run(
-        [sys.executable, DEVICE / "run.py", ":".join(map(str, PATHS)), "test_fuzz", *_tests()],
-        env={**os.environ, "FUZZ_SEED": str(seed), "FUZZ_DATAGRAMS": str(datagrams)},
-        capture_output=True,
-        text=True,
-        timeout=_LIMIT_S,
-    )
-    passed = len(re.findall(r"^PASS ", done.stdout, re.MULTILINE))
-    return "" if passed == len(_tests()) and not done.returncode else done.stdout + done.stderr
+    """Run all tests of each module once, with so many datagrams each. Returns what it printed where one failed."""
+    output = ""
+    for module in MODULES:
+        tests = _tests(module)
+        done = subprocess.run(
+            [sys.executable, DEVICE / "run.py", ":".join(map(str, PATHS)), module, *tests],
+            env={**os.environ, "FUZZ_SEED": str(seed), "FUZZ_DATAGRAMS": str(datagrams)},
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_S,
+        )
+        if len(re.findall(r"^PASS ", done.stdout, re.MULTILINE)) != len(tests) or done.returncode:
+            output += done.stdout + done.stderr
+    return output
 
 
 def main(datagrams: int, first_seed: int, jobs: int) -> int:
