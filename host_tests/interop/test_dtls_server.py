@@ -178,7 +178,7 @@ def test_a_wrong_key_and_an_unknown_identity_get_the_same_alert(secured, tap, pe
     with mbedtls_client(peer, tmp_path, link.port, **hexed) as client:
         assert client.wait_for_event("error")["alert"] == 51
     for suffix in ("", "-gnutls"):
-        done = libcoap_client(peer, f"coaps://127.0.0.1:{link.port}/text", suffix=suffix, wait_s=2, **wrong)
+        done = libcoap_client(peer, f"coaps://127.0.0.1:{link.port}/text", suffix=suffix, wait_s=6, **wrong)
         assert "decrypt error" in (done.stdout + done.stderr).lower()
 
 

@@ -112,7 +112,7 @@ class ClientHandshake(Handshake):
         if self.resumed:
             self.master = self._resume[1]
             self._stage = _FINISHED
-            self.then(self._make_keys, self.wait)
+            self.then(self._expand, self._make_keys, self.wait)
         else:
             self._stage = _DONE
         return None
@@ -124,7 +124,7 @@ class ClientHandshake(Handshake):
         self.begin_flight()
         self.add(CLIENT_KEY_EXCHANGE, bytes((0, len(identity))) + identity)
         self.change_keys()
-        self.then(self._make_master, self._make_keys, self._finish)
+        self.then(self._make_master, self._expand, self._make_keys, self._finish)
 
     def _finish(self, now):
         self.add(FINISHED, self.finished(True, False))

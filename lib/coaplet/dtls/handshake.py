@@ -61,7 +61,7 @@ class Handshake:
         # two, since a digest of MicroPython's ends it: one to the first Finished, one to the second
         self._hash = sha256()
         self._hash_2 = sha256()
-        self._first = self._second = None
+        self._first = self._second = self._block = None
 
     # Sending
 
@@ -242,9 +242,13 @@ class Handshake:
         else:
             self.master = prf(secret, b"master secret", self.client_random + self.server_random, 48)
 
+    def _expand(self, now):
+        """Make the key block (RFC 5246 6.3)."""
+        self._block = prf(self.master, b"key expansion", self.server_random + self.client_random, 40)
+
     def _make_keys(self, now):
-        block = prf(self.master, b"key expansion", self.server_random + self.client_random, 40)
-        self.keys = Keys(self.suite, block, self.client, self.cid_out or b"", self.cid_in or b"")
+        self.keys = Keys(self.suite, self._block, self.client, self.cid_out or b"", self.cid_in or b"")
+        self._block = None
 
     def forget_all(self):
         """The handshake is over: keep no more than what a last flight is repeated from."""

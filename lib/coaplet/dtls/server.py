@@ -46,7 +46,7 @@ class ServerHandshake(Handshake):
         if resume:
             self.identity, self.master = resume
             self.known = True
-            self.then(self._say_hello, self._make_keys, self._finish)
+            self.then(self._say_hello, self._expand, self._make_keys, self._finish)
         else:
             self.then(self._say_hello)
 
@@ -84,7 +84,7 @@ class ServerHandshake(Handshake):
             self.known = bool(key)
             # One that nobody has: so the client cannot tell which of the two was wrong (RFC 4279 2)
             self.key = key or random_bytes(16)
-            self.then(self._make_master, self._make_keys, self.wait)
+            self.then(self._make_master, self._expand, self._make_keys, self.wait)
             return None
         if kind == FINISHED and sealed and not self.steps:
             if not self.known or not self.is_finished(body, True, self.resumed):

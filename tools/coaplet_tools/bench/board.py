@@ -79,7 +79,7 @@ def measure() -> Figures:
     """Measure everything. Raises FaultError, ChipError."""
     say("a GET, an option, the UART's path, records of DTLS")
     figures: Figures = {}
-    for what in ("get", "wire", "uart", "crypto"):
+    for what in ("get", "wire", "uart", "crypto", "handshake"):
         figures |= twice(lambda what=what: ask(f"{what}()"))
     say("the same as bytecode")
     bytecode = library(None)
