@@ -136,15 +136,7 @@ class ClientHandshake(Handshake):
         self.deadline = None
         if self.resumed:
             self.note(message)
-            self.then(self._conclude)
+            self.then(self.conclude)
         else:
             self.done = True
         return None
-
-    def _conclude(self, now):
-        self.begin_flight()
-        self.change_keys()
-        self.add(FINISHED, self.finished(True, True))
-        self.answered = FINISHED
-        self.done = True
-        self.send(now)

@@ -250,6 +250,15 @@ class Handshake:
         self.keys = Keys(self.suite, self._block, self.client, self.cid_out or b"", self.cid_in or b"")
         self._block = None
 
+    def conclude(self, now):
+        """Send the handshake's last flight, which is ours."""
+        self.begin_flight()
+        self.change_keys()
+        self.add(FINISHED, self.finished(self.client, True))
+        self.answered = FINISHED
+        self.done = True
+        self.send(now)
+
     def forget_all(self):
         """The handshake is over: keep no more than what a last flight is repeated from."""
         self._hash = self._hash_2 = self._first = self._second = self._parts = self._there = self.master = None

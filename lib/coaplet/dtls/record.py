@@ -9,7 +9,6 @@ from ..wire import copy
 from .kdf import wipe
 
 # Types of records
-CHANGE = 20
 ALERT = 21
 HANDSHAKE = 22
 DATA = 23

@@ -94,14 +94,6 @@ class ServerHandshake(Handshake):
                 self.done = True
             else:
                 self.note(message)
-                self.then(self._conclude)
+                self.then(self.conclude)
             return None
         return "out of turn"
-
-    def _conclude(self, now):
-        self.begin_flight()
-        self.change_keys()
-        self.add(FINISHED, self.finished(False, True))
-        self.answered = FINISHED
-        self.done = True
-        self.send(now)

@@ -37,9 +37,8 @@ class File:
     def save(self, data):
         with open(self.path + ".new", "wb") as file:
             file.write(data)
-            if hasattr(
-                os, "fsync"
-            ):  # CPython, whose system writes when it likes; a board's file system does at the end
+            # CPython's system writes when it likes, a board's file system when the file is closed
+            if hasattr(os, "fsync"):
                 file.flush()
                 os.fsync(file.fileno())
         os.rename(self.path + ".new", self.path)
