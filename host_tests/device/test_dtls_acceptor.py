@@ -119,10 +119,10 @@ def test_cookies_expire():
     for wait, good in ((0, True), (299, True), (301, True), (601, False), (100000, False)):
         wire, c, s = pair()
         cookie = cookie_of(s, "c")
-        for _ in range(wait // 100):
+        for _ in range(min(wait // 100, 20)):
             wire.advance(100000)
             cookie_of(s, "another")
-        wire.advance(wait % 100 * 1000)
+        wire.advance(wait * 1000 - wire.elapsed)
         cookie_of(s, "another")
         ((_, answer),) = s.answers(hello(cookie, seq=1), "c")
         assert (kinds(answer) == [SERVER_HELLO, DONE]) == good, wait
