@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from coaplet_tools.bench import load, report
+from coaplet_tools.bench import load, probes, report
 from coaplet_tools.bench.__main__ import WINDOWS
 from coaplet_tools.bench.processes import Broken
-from coaplet_tools.bench.subjects import RESIDENT, SUBJECTS, Server, Subject, free_port, serving
+from coaplet_tools.bench.subjects import RESIDENT, SECURE, SUBJECTS, Server, Subject, free_port, serving
+from coaplet_tools.setup.places import Unavailable
 
 LINUX = sys.platform == "linux"
 LOAD = load.Load(replies=100, lost=0, wrong=0, rps=100, p50_us=5, p99_us=9, load_cpu_us=1, cpu_us=4)
@@ -63,7 +64,7 @@ def test_a_ratio_of_cpu_time_is_greater_for_who_needs_less():
 
 def test_each_goal_is_of_a_figure_that_is_measured():
     measured = report.of_loads(loads()).keys() | RESIDENT.keys()
-    measured |= {"viper_vs_bytecode", "peers_10000_vs_10", "peers_10000_vs_10_sent"}
+    measured |= {"viper_vs_bytecode", "peers_10000_vs_10", "peers_10000_vs_10_sent", "coaps_to_coap"}
     assert report.GOALS.keys() <= measured
 
 
@@ -88,6 +89,20 @@ def test_the_table_of_subjects_has_a_line_each():
     lines = report.subjects_table(report.of_loads(loads(server=12345)), SUBJECTS, 8)
     assert len(lines) == 1 + len(SUBJECTS)
     assert lines[2].split() == ["coaplet.Loop,", "MicroPython", "12,345", "12,345", "to", "12,345", "5.0", "9.0", "4.0"]
+
+
+def test_the_tables_have_coaps_beside_coap():
+    figures = {"coaps_to_coap": 0.34, "libcoap_coaps_to_coap": 0.7}
+    for prefix in SECURE:
+        for name, cpu_us in ("coap", 10.0), ("coaps", 30.0):
+            figures |= report.with_spread(f"{prefix}{name}_cpu_us", [cpu_us, cpu_us + 1, cpu_us + 3])
+            figures |= {f"{prefix}{name}_rps": 12345, f"{prefix}{name}_waited": 98.6}
+    goals = {line.split()[0]: line for line in report.goals_table(figures)[1:]}
+    assert goals["coaps_to_coap"].endswith("at least 0.35  MISSED")
+    assert goals["libcoap_coaps_to_coap"].split()[1:] == ["0.7"]  # to compare with
+    lines = report.coaps_table(figures, SECURE)
+    assert len(lines) == 1 + 2 * len(SECURE)
+    assert lines[2].split()[2:] == ["coaps", "31.0", "30.0", "to", "33.0", "12,345", "99%"]
 
 
 # The load generator
@@ -373,6 +388,40 @@ def test_a_server_that_ends_by_itself_is_said_with_its_last_words(generator: Pat
             killer.sendto(b"die", ("127.0.0.1", server.port))
         while True:
             load.ask(generator, server, 1, 1)
+
+
+# coaps
+
+
+@pytest.mark.skipif(not LINUX, reason="make bench is for Linux")
+def test_each_server_is_asked_over_coap_and_over_coaps():
+    try:
+        figures = probes.coaps(1)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    for prefix in SECURE:
+        coap, coaps = (figures[f"{prefix}{scheme}_cpu_us"] for scheme in ("coap", "coaps"))
+        assert coap > 0 and coaps > 0 and figures[f"{prefix}coaps_to_coap"] == pytest.approx(coap / coaps, rel=0.1)
+        assert figures[f"{prefix}coaps_rps"] > 0 and 0 <= figures[f"{prefix}coaps_waited"] <= 100
+
+
+BOTH = """
+import sys
+from coaplet import Loop
+loop = Loop(*("coap%s://127.0.0.1:%d" % (s, int(sys.argv[1]) + len(s)) for s in ("", "s")), psk={"bench": "another"})
+loop.resource("t")(lambda request, response: response.text(sys.argv[2]))
+loop.open()
+loop.run_forever()
+"""
+
+
+@pytest.mark.skipif(not LINUX, reason="make bench is for Linux")
+@pytest.mark.parametrize("text, reason", [("21.6", "a wrong answer: 6445"), ("21.5", "no session: .* wrong key")])
+def test_a_wrong_answer_or_no_session_breaks_the_measurement_of_coaps(monkeypatch, text: str, reason: str):
+    subject = Subject("x", "server x", lambda port: [sys.executable, "-c", BOTH, str(port), text])
+    monkeypatch.setattr(probes, "SECURE", {"": subject})
+    with pytest.raises(Broken, match=f"coaps.py failed: {reason}"):
+        probes.coaps(1)
 
 
 # The whole

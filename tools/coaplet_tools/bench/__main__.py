@@ -13,7 +13,7 @@ from pathlib import Path
 
 from coaplet_tools.bench import load, probes, report
 from coaplet_tools.bench.processes import Broken, cpus, interruption
-from coaplet_tools.bench.subjects import RESIDENT, SUBJECTS, Subject, serving
+from coaplet_tools.bench.subjects import RESIDENT, SECURE, SUBJECTS, Subject, serving
 from coaplet_tools.setup.places import BUILD, Unavailable
 
 WINDOWS = (8, 1)
@@ -42,7 +42,9 @@ def measure(rounds: int, seconds: float) -> report.Figures:
     say("the codec")
     figures |= probes.codec()
     say(f"{_MANY:,} peers")
-    return figures | probes.peers(rounds, _MANY)
+    figures |= probes.peers(rounds, _MANY)
+    say("coaps")
+    return figures | probes.coaps(rounds)
 
 
 def growth(generator: Path, subject: Subject) -> int:
@@ -84,6 +86,7 @@ def main() -> int:
     for lines in (
         report.goals_table(figures),
         *(report.subjects_table(figures, SUBJECTS, window) for window in WINDOWS),
+        report.coaps_table(figures, SECURE),
     ):
         print("", *lines, sep="\n")
     print()

@@ -1,4 +1,4 @@
-"""What is measured inside one process: the codec on MicroPython, an endpoint with many peers on CPython."""
+"""What programs of their own measure: the codec on MicroPython, an endpoint with many peers, and coaps, on CPython."""
 
 import json
 import shutil
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coaplet_tools.bench.processes import cpus, output
 from coaplet_tools.bench.report import Figures, ratio, with_spread
+from coaplet_tools.bench.subjects import KEY, SECURE, serving
 from coaplet_tools.mpy import compile_package
 from coaplet_tools.setup.places import BUILD, ROOT
 from coaplet_tools.setup.programs import NATIVE
@@ -40,6 +41,24 @@ def peers(rounds: int, many: int) -> Figures:
     return figures
 
 
-def _run(command: list[str], env: dict[str, str]) -> dict[str, list[float]]:
+def coaps(rounds: int) -> Figures:
+    """Measure the CPU time of a request over coap and over coaps, of each server. Raises Broken, Unavailable.
+
+    One process serves both, and one client asks for both (coaps.py). coaps_to_coap is the time over coap over
+    that over coaps: requests per second of a CPU that does nothing else, where coap is 1.
+    """
+    figures: Figures = {}
+    for prefix, subject in SECURE.items():
+        with serving(subject) as server:
+            command = [str(_HERE / "coaps.py"), str(server.pid), str(server.port), str(rounds), KEY]
+            found = _run([sys.executable, *command], {"PYTHONPATH": str(ROOT / "lib")}, asks=True)
+        figures |= ratio(f"{prefix}coaps_to_coap", found["coap_cpu_us"], found["coaps_cpu_us"])
+        for name, values in found.items():
+            figures |= with_spread(prefix + name, values, 1)
+    return figures
+
+
+def _run(command: list[str], env: dict[str, str], asks: bool = False) -> dict[str, list[float]]:
+    """Run a program and return what it found. asks: it is not itself what is measured."""
     places = cpus()
-    return json.loads(output(command, _LIMIT_S, places and places[0], env))
+    return json.loads(output(command, _LIMIT_S, places and places[asks], env))

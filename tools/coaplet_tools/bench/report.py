@@ -46,6 +46,7 @@ GOALS = {
     "viper_vs_bytecode": Goal(3),
     "peers_10000_vs_10": Goal(1.5, most=True),
     "peers_10000_vs_10_sent": Goal(1.5, most=True),
+    "coaps_to_coap": Goal(0.35),
     "rss_growth_bytes": Goal(0, most=True),
     "rss_growth_asyncio_bytes": Goal(0, most=True),
     "rss_growth_cpython_bytes": Goal(0, most=True),
@@ -88,7 +89,7 @@ def of_loads(loads: Mapping[tuple[str, int], Sequence[Load]]) -> Figures:
 def goals_table(figures: Figures) -> list[str]:
     """Write each figure that is a ratio or has a goal."""
     names = [f"{name}_w{window}" for name in RATIOS for window in (8, 1)]
-    names = [name for name in dict.fromkeys((*names, *GOALS)) if name in figures]
+    names = [name for name in dict.fromkeys((*names, *GOALS, "libcoap_coaps_to_coap")) if name in figures]
     lines = [f"{'':26}{'median':>10}  {'min to max':18}{'by CPU':>8}{'goal':>16}"]
     for name in names:
         spread = ""
@@ -111,4 +112,17 @@ def subjects_table(figures: Figures, subjects: Sequence[Subject], window: int) -
         rps, low, high = (figures[f"{start}_rps{end}"] for end in ("", "_min", "_max"))
         p50, p99, cpu = (figures[f"{start}_{what}_us"] for what in ("p50", "p99", "cpu"))
         lines.append(f"{subject.what:36}{rps:10,.0f}  {f'{low:,.0f} to {high:,.0f}':19}{p50:8.1f}{p99:9.1f}{cpu:8.1f}")
+    return lines
+
+
+def coaps_table(figures: Figures, subjects: Mapping[str, Subject]) -> list[str]:
+    """Write what was measured of each server over coap and coaps. subjects: by the prefix of their figures."""
+    lines = [f"{'coap and coaps, 8 in flight':36}{'CPU us':>10}  {'min to max':19}{'requests/s':>10}{'waited':>8}"]
+    for prefix, subject in subjects.items():
+        for scheme in ("coap", "coaps"):
+            start = f"{prefix}{scheme}"
+            cpu, low, high = (figures[f"{start}_cpu_us{end}"] for end in ("", "_min", "_max"))
+            rps, waited = (figures[f"{start}_{what}"] for what in ("rps", "waited"))
+            what = f"{subject.what}, {scheme}"
+            lines.append(f"{what:36}{cpu:10.1f}  {f'{low:.1f} to {high:.1f}':19}{rps:10,.0f}{waited:7.0f}%")
     return lines

@@ -20,6 +20,7 @@ from coaplet_tools.setup.state import program
 
 PATH = "t"
 PAYLOAD = "21.5"
+KEY = "coaplet-bench-01"  # text, since libcoap takes no other
 
 _HERE = Path(__file__).parent
 _UP_S = 20
@@ -70,6 +71,12 @@ SUBJECTS = (
     Subject("aiocoap", "aiocoap, CPython", _python("aiocoap_server.py")),
 )
 
+# What serves coaps, too, at the port above; by the prefix of its figures
+SECURE = {
+    "": Subject("server", "coaplet.Loop, MicroPython", _micropython("serve_probe.py", "loop", KEY)),
+    "libcoap_": Subject("libcoap", "libcoap's coap-server, C", lambda port: [*_libcoap(port), "-k", KEY], put=True),
+}
+
 # Whose resident memory is watched. With MicroPython's default of 2 MB, the heap's last pages would be touched for the
 # first time only after some 13,000 requests; of this one there is no part left by then that was never in use.
 _HEAP = ("-X", "heapsize=512K")
@@ -95,6 +102,7 @@ def serving(subject: Subject) -> Iterator[Server]:
     env = {
         "MICROPYPATH": f".frozen:{ROOT / 'lib'}",
         "PYTHONPATH": str(ROOT / "lib"),
+        "OPENSSL_CONF": str(_HERE / "libcoap_openssl.cnf"),
         "AIOCOAP_SERVER_TRANSPORT": "udp6",  # aiocoap's own choice on Linux, without TCP and WebSockets
     }
     with (
@@ -117,14 +125,14 @@ def _wait_until_up(process: subprocess.Popen[bytes], errors: IO[bytes], subject:
         if time.monotonic() > until:
             raise Broken(f"{subject.what}: was not up after {_UP_S} s")
         time.sleep(0.01)
-    if subject.put and _answer(port, _PUT) != _CREATED:
+    if subject.put and _answer(port, _PUT, _UP_S) != _CREATED:
         raise Broken(f"{subject.what}: did not take the PUT that makes its resource")
 
 
-def _answer(port: int, datagram: bytes) -> bytes:
+def _answer(port: int, datagram: bytes, within_s: float = 0.2) -> bytes:
     """Send a datagram and return what comes back, b"" where nothing does."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.settimeout(0.2)
+        probe.settimeout(within_s)
         probe.connect(("127.0.0.1", port))
         try:
             probe.send(datagram)
@@ -143,7 +151,7 @@ def _check(process: subprocess.Popen[bytes], errors: IO[bytes], subject: Subject
 
 
 def free_port() -> int:
-    """Find a port of the loopback address that is free, as is the one above it, which libcoap takes for DTLS."""
+    """Find a port of the loopback address that is free, as is the one above it, for DTLS."""
     for _ in range(100):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind(("127.0.0.1", 0))
