@@ -35,7 +35,7 @@ _ON_A_BARE_MACHINE = {
         ("test_aead", "test_dtls_acceptor", "test_dtls_cid", "test_dtls_flights", "test_dtls_handshake"), CIPHER
     ),
     **dict.fromkeys(("test_dtls_heap", "test_dtls_hostile", "test_dtls_lossy", "test_dtls_records"), CIPHER),
-    **dict.fromkeys(("test_dtls_malformed", "test_dtls_sleep", "test_dtls_vectors"), CIPHER),
+    **dict.fromkeys(("test_dtls_malformed", "test_dtls_sessions", "test_dtls_sleep", "test_dtls_vectors"), CIPHER),
     "test_dtls_node": ASYNCIO,
     "test_node_wifi": ASYNCIO,
     "test_boards": ASYNCIO,

@@ -2,6 +2,8 @@
 
 import asyncio
 import importlib.util
+import json
+import re
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
@@ -13,8 +15,9 @@ from coaplet import CoapError, Node, SecurityError
 from coaplet_tools.collector import devices, schema, serve
 from coaplet_tools.collector.errors import CollectorError
 from coaplet_tools.collector.query import Filter, rows
+from coaplet_tools.collector.refusals import Refusals
 from coaplet_tools.collector.serve import Collector
-from coaplet_tools.collector.show import Quiet
+from coaplet_tools.collector.show import JsonLines, Quiet
 from coaplet_tools.collector.text import Paint
 
 _LOG = {"level": "info", "module": "boot", "msg": "up", "node": "n", "boot": 1}
@@ -43,7 +46,7 @@ class _Case:
                 Node() as self.client,
             ):
                 self.uri, self.plain_uri = self.collector.uris
-                self.layer = self.collector.node._transports[0]
+                self.layer = self.collector.node.transports[0]
                 await use(self)
 
         asyncio.run(main())
@@ -91,6 +94,49 @@ def test_a_wrong_key_and_an_unknown_identity_are_refused_alike(case: _Case, iden
         assert not case.layer.sessions
 
     case.run(use)
+
+
+def test_each_device_that_fails_its_handshake_has_one_line_that_says_why(
+    case: _Case, capsys: pytest.CaptureFixture[str]
+):
+    async def use(case: _Case) -> None:
+        for identity in ("a", "a", "b\x1b[1m", "a"):
+            await case.refused(identity, b"not the right key")
+        case.layer.suites = [0xC0A8]
+        async with Node(dtls={"suites": (0x00A8,)}) as other:
+            with pytest.raises(SecurityError, match="cipher suites"):
+                await other.connect(case.uri, psk=("a", case.key), timeout_ms=5000)
+
+    case.run(use)
+    lines = [re.sub(r"127\.0\.0\.1:\d+", "HERE", line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        'collector: device "a" at HERE failed its handshake: wrong key',
+        'collector: device "b\N{REPLACEMENT CHARACTER}[1m" at HERE failed its handshake: unknown identity'
+        " (1 more since the last such line)",
+        "collector: a device at HERE failed its handshake: no common cipher suite (1 more since the last such line)",
+    ]
+
+
+def test_a_flood_of_failures_has_ten_lines_a_minute_and_is_counted():
+    told: list[tuple[str, str, str, int]] = []
+    now = [0.0]
+    refusals = Refusals(lambda *line: told.append(line), lambda: now[0])
+    for i in range(1000):
+        refusals.note(f"10.0.{i % 100}.1:{i}", b"\xff%d" % i, "unknown identity")
+    assert told == [(f"10.0.{i}.1:{i}", f"\\xff{i}", "unknown identity", 0) for i in range(10)]
+    now[0] = 60.0
+    refusals.note("10.0.0.1:7", b"\xff0", "unknown identity")  # again, from another port: not for 10 minutes
+    refusals.note("[::1]:5684", None, "no answer")
+    assert told[10:] == [("[::1]:5684", "", "no answer", 991)]
+    now[0] = 600.0
+    refusals.note("10.0.0.1:8", b"\xff0", "unknown identity")
+    assert told[11:] == [("10.0.0.1:8", "\\xff0", "unknown identity", 0)]
+
+
+def test_a_script_is_told_of_a_failed_handshake(capsys: pytest.CaptureFixture[str]):
+    JsonLines().shut_out("10.0.0.1:7", "a", "wrong key", 3)
+    event = {"event": "shut_out", "remote": "10.0.0.1:7", "identity": "a", "why": "wrong key", "more": 3}
+    assert json.loads(capsys.readouterr().out) == event
 
 
 def test_a_device_that_is_added_while_the_collector_runs_may_come_at_once(case: _Case):
@@ -145,7 +191,7 @@ def test_a_handshake_under_way_ends_with_its_key(case: _Case):
         # what a handshake between the look-up of its key and its Finished looks like
         del case.layer.sessions[session.address]
         session.up = False
-        session.handshake = type("Handshake", (), {"identity": b"a", "keys": None})
+        session.handshake = type("Handshake", (), {"keys": None})
         case.layer.acceptor.halves[session.address] = session
         assert case.collector.end_sessions({b"a"}) == 1
         assert not case.layer.acceptor.halves

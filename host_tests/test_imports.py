@@ -28,7 +28,7 @@ d.running = True
 def a(request, response):
     response.text("served")
 d.endpoint.handle_datagram(0, b"\\x41\\x01\\x00\\x07t\\xb1a", "peer", None)
-d._transports = []
+d.transports = []
 d._follow(0)
 assert d.endpoint.poll_transmit(None)
 assert bytes(d.endpoint.tx_buf) == b"\\x61\\x45\\x00\\x07t\\xc0\\xffserved", bytes(d.endpoint.tx_buf)

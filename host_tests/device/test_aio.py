@@ -242,10 +242,10 @@ async def test_a_handler_may_stop_its_own_node():
     peer = RawPeer()
     peer.send(message(CON, 2, 1, b"t", path("off")), uri)
     for _ in range(300):
-        if node._transports[0].pollable is None:
+        if node.transports[0].pollable is None:
             break
         await asyncio.sleep(0.001)
-    assert node._transports[0].pollable is None
+    assert node.transports[0].pollable is None
     async with serving(uri):  # the port is free
         pass
     peer.close()
@@ -269,7 +269,7 @@ async def test_a_node_asks_while_it_serves():
 async def test_a_fault_of_a_transport_ends_nothing():
     uri = free_uri()
     async with serving(uri) as node, Node() as client:
-        transport = node._transports[0]
+        transport = node.transports[0]
         receive = transport.receive
 
         def broken():
@@ -315,7 +315,7 @@ async def test_a_name_with_an_ipv6_address_gets_an_ipv6_socket():
             for _ in range(2):
                 remote = await client.connect("coap://six.example:%d" % port)
                 assert (await remote.get("echo?x", timeout_ms=3000)).text() == "x"
-            assert len(client._transports) == 1
+            assert len(client.transports) == 1
     finally:
         PORT.resolve = resolve
 

@@ -6,7 +6,22 @@ RFC 6347 4.2.1 and 4.2.8.
 import gc
 
 from coaplet.dtls.hello import Hello, client_hello
-from dtls_net import CCM, CCM_8, HANDSHAKE, Host, connected, kinds, message, pair, record, records, shake, state, talk
+from dtls_net import (
+    ALERT,
+    CCM,
+    CCM_8,
+    HANDSHAKE,
+    Host,
+    connected,
+    kinds,
+    message,
+    pair,
+    record,
+    records,
+    shake,
+    state,
+    talk,
+)
 from harness import BOARD
 
 RANDOM = bytes(range(32))
@@ -267,6 +282,23 @@ def test_an_idle_session_ends_when_its_time_is_over():
     wire.run(lambda: not b.up)
     assert b.error == "it was idle" and s.layer.evicted == 1 and 599000 <= wire.elapsed - start <= 600000
     wire.run(lambda: not a.up)
+
+
+def test_a_hello_of_dtls_1_0_is_told_that_there_is_none():
+    # RFC 5246 E.1: protocol_version, under a version that it knows; no state, and no larger than the question
+    wire, c, s, a, b = connected()
+    before = state(b), kept_of(s.layer)
+    body = b"\xfe\xff" + RANDOM + b"\0\0\0\2\0\x8c\1\0"
+    for seq, source in (0, "old"), (300, "old"), (7, "c"):
+        question = record(HANDSHAKE, message(1, 0, body), seq, b"\xfe\xff")
+        ((to, answer),) = s.answers(question, source)
+        assert to == source and answer == record(ALERT, b"\2\x46", seq, b"\xfe\xff")
+        assert len(answer) < len(question) and (state(b), kept_of(s.layer)) == before
+    # a part of one, and what has another length than it says, get no answer
+    for part in message(1, 0, body, 0, 20), message(1, 0, body)[:-1], message(1, 0, body) + b"\0":
+        assert s.answers(record(HANDSHAKE, part, 0, b"\xfe\xff"), "old") == []
+    shake(wire, c, s)
+    talk(wire, c, s, *shake(wire, c, s))
 
 
 def test_records_of_answers_go_on_with_the_numbers_of_the_hello():

@@ -49,7 +49,7 @@ async def until(done):
 
 
 def session_of(node):
-    (session,) = node._transports[0].sessions.values()
+    (session,) = node.transports[0].sessions.values()
     return session
 
 
@@ -88,8 +88,8 @@ async def test_requests_are_served_on_sessions_that_the_server_did_not_open():
     uri = coaps()
     async with serving(uri) as node, serving() as client:
         await client.connect(uri, psk=PSK)
-        await until(lambda: node._transports[0].sessions)
-        back = node.remote(node._transports[0], session_of(node))
+        await until(lambda: node.transports[0].sessions)
+        back = node.remote(node.transports[0], session_of(node))
         assert (await back.get("echo?back")).text() == "back"
 
 
@@ -102,7 +102,7 @@ async def test_a_lost_session_is_had_again_and_who_waits_is_served():
             before = remote.peer
             token = bytes(remote._token)
             soon(remote)
-            node._transports[0].end(session_of(node), "test")
+            node.transports[0].end(session_of(node), "test")
             await until(lambda: not before.up)
             assert remote.error == before.error == "the peer ended the session: close_notify"
             replies = await asyncio.gather(remote.get("echo?2"), remote.post("echo", b"3"))
@@ -111,7 +111,7 @@ async def test_a_lost_session_is_had_again_and_who_waits_is_served():
             # a fresh random prefix (RFC 7252 5.3.1, 9.1.1)
             assert bytes(remote._token[:5]) != token[:5]
             await until(lambda: session_of(node).handshake is None)  # it was resumed
-        assert client._transports[-1].succeeded == 3
+        assert client.transports[-1].succeeded == 3
 
 
 async def test_a_session_is_had_again_without_anybody_asking():
@@ -119,8 +119,8 @@ async def test_a_session_is_had_again_without_anybody_asking():
     async with serving(uri) as node, Node() as client:
         remote = await client.connect(uri, psk=PSK)
         soon(remote)
-        node._transports[0].end(session_of(node), "test")
-        await until(lambda: client._transports[-1].succeeded == 2)
+        node.transports[0].end(session_of(node), "test")
+        await until(lambda: client.transports[-1].succeeded == 2)
         assert remote.peer.up
 
 
@@ -134,7 +134,7 @@ async def test_what_was_on_its_way_fails_and_a_get_is_asked_again():
             soon(remote)
             task = asyncio.create_task(remote.get("slow") if again else remote.post("slow"))
             await until(lambda: node.posts == 1)
-            node._transports[0].end(session_of(node), "test")
+            node.transports[0].end(session_of(node), "test")
             if again:
                 assert (await task).text() == "slow" and node.posts == 2
             else:
@@ -148,7 +148,7 @@ async def test_a_server_that_forgot_its_session_is_found_out():
     uri = coaps()
     async with serving(uri) as node, Node() as client:
         remote = await client.connect(uri, psk=PSK)
-        layer = node._transports[0]
+        layer = node.transports[0]
         impatient(client, 10)
         layer.forget(session_of(node), "power cut")
         soon(remote)
@@ -207,7 +207,7 @@ async def test_a_closed_remote_ends_its_session_and_has_no_other():
     async with serving(uri) as node, Node() as client:
         remote = await client.connect(uri, psk=PSK)
         remote.close()
-        await until(lambda: not node._transports[0].sessions)
+        await until(lambda: not node.transports[0].sessions)
         error = await raises_async(SecurityError, remote.get("echo?1"))
         assert "it was closed" in str(error) and remote.deadline is None
         again = await client.connect(uri, psk=PSK)
@@ -228,6 +228,25 @@ async def test_keys_may_come_from_a_function():
     assert asked == [b"id", b"who"]
 
 
+async def test_a_fault_in_a_session_is_counted_and_the_node_goes_on():
+    uri = coaps()
+    async with serving(uri), Node() as client:
+        remote = await client.connect(uri, psk=PSK)
+        layer = client.transports[-1]
+
+        def fail(now, session):
+            del layer._do_due
+            raise KeyError("ours")
+
+        layer._do_due = fail
+        soon(remote)
+        layer.later(client.now(), 0)
+        client._arm()
+        await until(lambda: client.counters.faults)
+        assert (await remote.get("echo?again", timeout_ms=20000)).text() == "again"
+        assert client.counters.faults == 1 and layer.succeeded == 2 and layer.failed == 1
+
+
 class Store:
     data = None
 
@@ -242,7 +261,7 @@ async def test_a_node_that_slept_goes_on_with_session_mid_and_token():
     uri = coaps()
     store = Store()
     async with serving(uri, dtls={"cid": 4}) as node:
-        layer = node._transports[0]
+        layer = node.transports[0]
         mids = []
         prefixes = []
         for _ in range(3):
@@ -301,7 +320,7 @@ def test_a_loop_asks_and_serves_over_coaps():
         assert both(client, server, remote.post("echo", b"%d" % i)).payload == b"%d" % i
     assert both(client, server, client.connect(plain).get("echo?plain")).text() == "plain"
     soon(remote)
-    server._transports[0].end(session_of(server), "test")
+    server.transports[0].end(session_of(server), "test")
     assert both(client, server, remote.get("echo?again", timeout_ms=20000)).text() == "again"
     remote.close()
     bad = client.connect(uri, psk=("id", b"wrong"))

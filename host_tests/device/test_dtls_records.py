@@ -5,6 +5,7 @@ RFC 6347 4.1, RFC 5246 7.2, RFC 6655 3, RFC 5288 3.
 
 from coaplet.dtls.layer import alert_text
 from coaplet.dtls.record import FORGED, LAST_RECORD, REPLAYED, Keys, Scratch
+from coaplet.port import MICROPYTHON
 from dtls_net import (
     ALERT,
     CCM,
@@ -295,6 +296,17 @@ def test_close_notify_is_answered_and_ends_both():
         assert [kinds(data) for _, _, _, data in wire.log[sent:]] == [[-1], [-1]]  # and no answer to the answer
         assert bytes(keys.block) == bytes(40)  # wiped
         assert c.layer.sessions == {} == s.layer.sessions
+
+
+def test_the_tables_of_gcm_are_wiped_with_the_session():
+    wire, c, s, a, b = connected({"suites": (GCM,)}, {"suites": (GCM,)})
+    talk(wire, c, s, a, b)
+    ends = [end for session in (a, b) for end in (session.keys._sealer, session.keys._opener)]
+    tables = [end.table for end in ends if hasattr(end, "table")]  # CPython's lie in the package cryptography
+    assert (len(tables) == 4 or not MICROPYTHON) and all(any(table) for table in tables)
+    s.layer.end(b, "enough")
+    wire.run(lambda: not a.up)
+    assert not any(any(table) for table in tables)
 
 
 def test_a_layer_that_is_closed_says_goodbye_to_all():

@@ -6,6 +6,7 @@ The store is one whose every write may fail, be lost, or be cut at any byte.
 
 from coaplet.dtls.record import REPLAYED
 from coaplet.dtls.sleep import Memory, pack, sleep, unpack, wake
+from coaplet.port import ticks_diff
 from dtls_net import DATA, Host, connected, kept, pair, shake, state, talk
 from fuzzing import EMULATED
 
@@ -70,6 +71,19 @@ def test_a_session_goes_on_after_a_sleep_without_a_handshake():
             assert len(wire.log) == since and s.layer.succeeded == 1
             assert a.identity == b"id" and a.resumption == b.resumption
             talk(wire, c, s, a, b)
+
+
+def test_of_a_session_gone_on_with_it_is_known_how_long_ago_it_was_heard_of():
+    # beyond six days the ticks say nothing, so it is looked at each day
+    wire, c, s, a, b = connected()
+    store = Store()
+    sleep(a, store, 1, TOKEN)
+    del wire.hosts["s"]
+    c = restart(wire)
+    a = c.layer.restore("s", store)[0]
+    for _ in range(9):
+        wire.run_for(86400000)
+        assert a.up and 0 <= ticks_diff(wire.now, a.used) <= 518400000
 
 
 def test_what_was_received_before_the_sleep_is_not_taken_again():

@@ -111,7 +111,7 @@ def test_a_handler_of_a_loop_that_waits_for_requests_is_an_internal_error():
 
     @loop.resource("a")
     def nested(request, response):
-        loop.run(loop.remote(loop._transports[0], "peer").get("b"))
+        loop.run(loop.remote(loop.transports[0], "peer").get("b"))
 
     loop.server.on_error = lambda resource, error: errors.append(error)
     loop.open()

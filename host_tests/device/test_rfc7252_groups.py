@@ -23,7 +23,7 @@ async def test_coaps_is_never_sent_in_the_clear():
 
 
 def test_without_a_port_a_node_listens_at_5683():
-    assert [Driver(uri)._transports[0]._port for uri in ("coap://0.0.0.0", "coap://[::]:", "coap://[::]:61616")] == [
+    assert [Driver(uri).transports[0]._port for uri in ("coap://0.0.0.0", "coap://[::]:", "coap://[::]:61616")] == [
         5683, 5683, 61616,
     ]  # fmt: skip
 

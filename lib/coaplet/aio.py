@@ -34,7 +34,7 @@ class Node(Driver):
         if self.running:
             raise RuntimeError("the node runs already")
         self._open()
-        for transport in self._transports:
+        for transport in self.transports:
             self._start_reader(transport)
         self._start_timer()
 
@@ -43,7 +43,7 @@ class Node(Driver):
         if not self.running:
             return
         self._stop_timer()
-        for transport in self._transports:
+        for transport in self.transports:
             self._stop_reader(transport)
         for task in self._tasks:
             task.cancel()

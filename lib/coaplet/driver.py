@@ -30,7 +30,8 @@ class Driver:
     listen: URIs to serve at, "coap://0.0.0.0", "coap://[::]:5683", "coaps://0.0.0.0"; none: a client only, on a port
     of its own. psk: for coaps, a dict of identities and keys, or a function of an identity (bytes) that returns the
     key or None. dtls: Dtls's other arguments, as a dict (dtls/layer.py).
-    transports: home-made ones beside them. async_slots: async handlers at a time. limits: Endpoint's arguments.
+    transports: home-made ones; the attribute has all, these first. async_slots: async handlers at a time.
+    limits: Endpoint's arguments.
     """
 
     timed = ()  # what has deadlines beside the endpoint: secure.py's
@@ -45,18 +46,18 @@ class Driver:
         self._serve = None
         self.turns = []  # of callers that wait for an exchange
         self._async_slots = async_slots
-        self._transports = list(transports)
+        self.transports = list(transports)
         self.running = False
         for uri in listen:
             scheme, host, port, rest = split(uri)
             if rest or scheme != "coap" and scheme != "coaps":
                 raise ValueError("a node listens at coap://host:port or coaps://host:port: " + uri)
             if scheme == "coap":
-                self._transports.append(_udp(self, host, _PORT if port is None else port))
+                self.transports.append(_udp(self, host, _PORT if port is None else port))
             else:
                 from .secure import listen_at
 
-                self._transports.append(listen_at(self, host, port, psk))
+                self.transports.append(listen_at(self, host, port, psk))
 
     @property
     def counters(self):
@@ -70,7 +71,7 @@ class Driver:
 
     def address(self, i=0):
         """The address of the i-th transport as text, "127.0.0.1:5683"."""
-        return self._transports[i].address()
+        return self.transports[i].address()
 
     # Serving
 
@@ -124,11 +125,11 @@ class Driver:
         gc.collect()  # so that what is made now does not lie amid what will be room for datagrams
         opened = 0
         try:
-            for transport in self._transports:
+            for transport in self.transports:
                 transport.open()
                 opened += 1
         except OSError:
-            for transport in self._transports[:opened]:
+            for transport in self.transports[:opened]:
                 transport.close()
             raise
         self.running = True
@@ -136,7 +137,7 @@ class Driver:
 
     def _close(self):
         self.running = False
-        for transport in self._transports:
+        for transport in self.transports:
             transport.close()
 
     def check_running(self):
@@ -181,7 +182,7 @@ class Driver:
         while counts[_EVENT] or endpoint.ended:
             self._settle(endpoint.poll_event())
         if counts[_READY] or endpoint.due:
-            for transport in self._transports:
+            for transport in self.transports:
                 while (counts[_READY] or endpoint.due) and _poll_transmit(endpoint, transport):
                     if not transport.send(endpoint.tx_buf, endpoint.tx_peer):
                         endpoint.counts[_N_SEND_ERRORS] += 1
@@ -245,7 +246,7 @@ class Driver:
             for timed in self.timed:
                 if timed.deadline is not None:
                     self.endpoint.arm(timed.deadline)
-        self._follow(now)
+            self._follow(now)
 
     # For client.Remote
 
@@ -322,12 +323,12 @@ class Driver:
         """Returns a transport that fits and reaches a host, opened if there is none. Raises OSError."""
         from .port import AF_INET
 
-        for transport in self._transports:
+        for transport in self.transports:
             if fits(transport) and transport.family == family and transport.host in ("0.0.0.0", "::", host):
                 return transport
         transport = make(self, "0.0.0.0" if family == AF_INET else "::", 0)
         transport.open()
-        self._transports.append(transport)
+        self.transports.append(transport)
         self._start_reader(transport)
         return transport
 

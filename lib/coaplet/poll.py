@@ -35,7 +35,7 @@ class Loop(Driver):
         """Open the sockets. Raises OSError."""
         self._open()
         self._poller = select.poll()
-        for transport in self._transports:
+        for transport in self.transports:
             self._start_reader(transport)
 
     def close(self):
@@ -102,7 +102,7 @@ class Loop(Driver):
             ms = self._reopen(ms)
         # MicroPython's ipoll gives the object and allocates nothing, CPython's poll the file's number
         for ready in self._poller.ipoll(ms) if MICROPYTHON else self._poller.poll(ms):
-            for transport in self._transports:
+            for transport in self.transports:
                 pollable = transport.pollable
                 if ready[0] is pollable or not MICROPYTHON and pollable and ready[0] == pollable.fileno():
                     receive(self, transport)
@@ -116,7 +116,7 @@ class Loop(Driver):
     def _reopen(self, ms):
         """Ask again for what could not be reopened. Returns for how many of ms to wait: a second at most."""
         self._lost = False
-        for transport in self._transports:
+        for transport in self.transports:
             if transport.pollable is None:
                 self._receive(transport)
                 self._start_reader(transport)

@@ -115,7 +115,7 @@ def counters(request, response):
 @driver.resource("session")
 def session(request, response):
     """Tell what session the request came by."""
-    response.json(describe_session(driver._transports[0], request.peer))
+    response.json(describe_session(driver.transports[0], request.peer))
 
 
 NAMES = "received sent requests retransmissions duplicates malformed unexpected timeouts resets faults".split()

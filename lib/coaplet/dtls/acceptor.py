@@ -19,10 +19,11 @@ _DAY_MS = const(86400000)
 # Alerts (RFC 5246 7.2.2, RFC 4279 2)
 _HANDSHAKE_FAILURE = const(40)
 _DECRYPT_ERROR = const(51)
+_PROTOCOL_VERSION = const(70)
 
 
 class Acceptor:
-    """layer: layer.py's Dtls, whose arguments the others are. Raises ValueError: a hint of more than 128 bytes."""
+    """layer: layer.py's Dtls, whose arguments the others are, and ValueError, too."""
 
     def __init__(self, layer, find_key, hint, half_open, rate, resumable):
         self.halves = {}  # handshakes that clients began, by address: sessions that are not yet
@@ -30,6 +31,8 @@ class Acceptor:
         self.limited = 0  # ClientHellos passed over since there were too many
         if hint is not None and len(hint) > 128:
             raise ValueError("a hint has at most 128 bytes (RFC 4279 5.3)")
+        if min(half_open, rate) < 1 or resumable < 0:
+            raise ValueError("dtls: half_open and handshakes are 1 or more, resumable is not negative")
         self._layer = layer
         self._find_key = find_key
         self._hint = hint
@@ -46,8 +49,8 @@ class Acceptor:
         """Take in a record of epoch 0 that begins with a ClientHello."""
         layer = self._layer
         address = layer.source
-        at = pos + 13
-        message = bytes(data[at:end])
+        record = data[pos + 9] << 8 | data[pos + 10]
+        message = bytes(data[pos + 13 : end])
         body = message[12:]
         # whole: parts cannot be kept for whoever has no cookie yet
         if (
@@ -57,6 +60,10 @@ class Acceptor:
             or len(body) != (message[2] << 8 | message[3])
         ):
             layer.malformed += 1
+            return
+        if body[:2] == b"\xfe\xff":  # DTLS 1.0 at most, which has none of our cipher suites
+            layer.send_alert(address, record, _PROTOCOL_VERSION, 0xFF)
+            layer.failed += 1
             return
         try:
             hello = Hello(body, True)
@@ -83,13 +90,12 @@ class Acceptor:
         self._began += 1
         if half is not None:
             layer.forget(half, "the peer began anew")
-        record = data[pos + 9] << 8 | data[pos + 10]
         for suite in hello.suites:
             if suite in layer.suites:
                 self._answer(now, hello, message, record, suite)
                 return
         layer.send_alert(address, record, _HANDSHAKE_FAILURE)
-        layer.failed += 1
+        layer.fail(layer.new_session(address, False), "no common cipher suite")
 
     def _answer(self, now, hello, message, record, suite):
         layer = self._layer
@@ -118,7 +124,7 @@ class Acceptor:
         """Make room for a handshake: the oldest that nobody went on with for 2 s leaves. Returns whether one has."""
         oldest = None
         for half in self.halves.values():
-            if half.handshake.identity is None and (oldest is None or ticks_diff(half.used, oldest.used) < 0):
+            if half.identity is None and (oldest is None or ticks_diff(half.used, oldest.used) < 0):
                 oldest = half
         if oldest is None or 0 <= ticks_diff(now, oldest.used) < _PATIENCE_MS:
             return False
@@ -190,8 +196,7 @@ class Acceptor:
                 return True
             # No such identity, or another key: which of the two is not told (RFC 4279 2)
             layer.send_alert(layer.source, half.handshake.next_record(), _DECRYPT_ERROR)
-            layer.failed += 1
-            layer.forget(half, "wrong key, or unknown identity")
+            layer.fail(half, "wrong key" if half.handshake.known else "unknown identity")
             return True
         return False
 
@@ -200,7 +205,7 @@ class Acceptor:
         handshake = session.handshake
         del self.halves[session.address]
         if handshake.session_id and not handshake.resumed:
-            kept = (handshake.session_id, handshake.identity, handshake.master, handshake.suite)
+            kept = (handshake.session_id, session.identity, handshake.master, handshake.suite)
             self._kept.append(kept + (handshake.key, session.used))
             if len(self._kept) > self._most_kept:
                 self._kept.pop(0)

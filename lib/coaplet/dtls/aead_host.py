@@ -45,3 +45,6 @@ class Gcm(Ccm):
     def __init__(self, key):
         super().__init__(key, 16)
         self._cipher = AESGCM(key)
+
+    def wipe(self):
+        """There are no words of ours."""

@@ -116,6 +116,11 @@ class Gcm(Ccm):
             t[32 + i] = int.from_bytes(h[4 * i : 4 * i + 4], "big")
         multiply(t)
 
+    def wipe(self):
+        """Forget what the key gives away, as far as it lies in words of ours."""
+        for i in range(84):
+            self.table[i] = 0
+
     @micropython.native
     def seal(self, work, nonce, aad, aad_len, buf, pos, n):
         """As Ccm.seal."""

@@ -176,6 +176,9 @@ class Keys:
         wipe(self.block)
         wipe(self._seal_nonce)
         wipe(self._open_nonce)
+        if self.suite == GCM:
+            self._sealer.wipe()  # pyright: ignore[reportAttributeAccessIssue]
+            self._opener.wipe()  # pyright: ignore[reportAttributeAccessIssue]
         self._sealer = self._opener = None
 
 

@@ -29,7 +29,6 @@ class ServerHandshake(Handshake):
         self.suite = suite
         self.ems = hello.ems
         self.session_id = session_id
-        self.identity = None
         self.known = False  # whether the identity has a key
         self.resumed = resume is not None
         if hello.cid is not None and cid is not None:
@@ -44,7 +43,7 @@ class ServerHandshake(Handshake):
         self.server_random = random_bytes(32)
         self.note(message)
         if resume:
-            self.identity, self.master = resume
+            session.identity, self.master = resume
             self.known = True
             self.then(self._say_hello, self._expand, self._make_keys, self._finish)
         else:
@@ -74,13 +73,13 @@ class ServerHandshake(Handshake):
 
     def on_message(self, now, kind, message, body, sealed):
         """Returns what is wrong with it; a false value: nothing."""
-        if kind == CLIENT_KEY_EXCHANGE and self.identity is None and not sealed:
+        if kind == CLIENT_KEY_EXCHANGE and self.session.identity is None and not sealed:
             n = len(body) - 2
             if n < 0 or n != (body[0] << 8 | body[1]) or n > _MOST_IDENTITY:
                 return "malformed"
             key = self._find_key(body[2:])
             self.note(message)
-            self.identity = body[2:]
+            self.session.identity = body[2:]
             self.known = bool(key)
             # One that nobody has: so the client cannot tell which of the two was wrong (RFC 4279 2)
             self.key = key or random_bytes(16)

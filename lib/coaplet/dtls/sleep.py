@@ -6,6 +6,10 @@
 # a crash there is a new handshake, and numbers need not be reserved ahead: none is ever taken from a store twice, as
 # long as the store keeps what it has said to have kept.
 #
+# Who wakes at another port or in another network is answered at its old address until it has answered the server's ping
+# (RFC 9146 6): the answer to its first CON comes when that is retransmitted, the one to a NON is lost. A ping of the
+# client's own, ahead of the request, would take as long.
+#
 # A store is an object with load(), which returns what was stored last or None, and save(data), which returns when the
 # data will survive; either may raise OSError.
 

@@ -45,7 +45,7 @@ async def capture(interpreter: str, out: Path) -> Life:
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "collector.db"
         key = devices.add(database, _IDENTITY)
-        display = _Display(lambda: sessions.extend(collector.node._transports[0].sessions.values()))
+        display = _Display(lambda: sessions.extend(collector.node.transports[0].sessions.values()))
         collector = Collector(["coaps://127.0.0.1:0"], database, display)
         async with collector:
             upstream = ("127.0.0.1", int(collector.addresses[0].rpartition(":")[2]))
@@ -95,7 +95,7 @@ async def _run(interpreter: str, uri: str, key: bytes) -> str:
 
 async def _goodbye(collector: Collector) -> None:
     """Wait until the node's last word has come through."""
-    layer: Any = collector.node._transports[0]
+    layer: Any = collector.node.transports[0]
     try:
         async with asyncio.timeout(_GOODBYE_S):
             while layer.sessions:

@@ -42,6 +42,9 @@ class Display(Protocol):
     def refused(self, remote: str, path: str, why: str) -> None:
         """A record was answered with 4.xx."""
 
+    def shut_out(self, remote: str, identity: str, why: str, more: int) -> None:
+        """A device has failed its handshake. identity: "" where it gave none; more: failures since the last call."""
+
     def failing(self, why: str) -> None:
         """Records cannot be stored; called once, until they can be again."""
 

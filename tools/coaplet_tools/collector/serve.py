@@ -14,6 +14,7 @@ from typing import Any, Self
 from coaplet import Node
 from coaplet_tools.collector.devices import Keyring
 from coaplet_tools.collector.errors import CollectorError
+from coaplet_tools.collector.refusals import Refusals
 from coaplet_tools.collector.resources import Display, Resources
 from coaplet_tools.collector.show import complain
 from coaplet_tools.collector.writer import Writer
@@ -60,6 +61,12 @@ class Collector:
             self.node = Node(*listen, **security, **_LIMITS)
         except ValueError as error:
             raise CollectorError(f"--listen: {error}") from error
+        self._layers: list[Any] = [layer for layer in self.node.transports if getattr(layer, "secure", False)]
+        refusals = Refusals(display.shut_out)
+        for layer in self._layers:
+            layer.on_failure = lambda session, layer=layer: refusals.note(
+                layer.format(session), session.identity, session.error
+            )
         self._resources = Resources(self.node, self._writer, display)
         self.counts = self._resources.counts
         self.addresses: list[str] = []
@@ -118,14 +125,10 @@ class Collector:
     def end_sessions(self, identities: set[bytes]) -> int:
         """End all sessions of devices, and the handshakes that have asked for their keys. Returns how many."""
         ended = 0
-        for layer in (layer for layer in self.node._transports if getattr(layer, "secure", False)):
-            for session in list(layer.sessions.values()):
+        for layer in self._layers:
+            for session in layer.all():
                 if session.identity in identities:
                     layer.end(session, "its key was taken away")
-                    ended += 1
-            for half in list(layer.acceptor.halves.values()):
-                if half.handshake.identity in identities:
-                    layer.forget(half, "its key was taken away")
                     ended += 1
         return ended
 

@@ -98,6 +98,11 @@ class Lines:
     def refused(self, remote: str, path: str, why: str) -> None:
         self.tell(f"refused a record from {remote} for /{clean(path)}: {clean(why)}", "yellow")
 
+    def shut_out(self, remote: str, identity: str, why: str, more: int) -> None:
+        who = f'device "{clean(identity)}" at {remote}' if identity else f"a device at {remote}"
+        others = f" ({more} more since the last such line)" if more else ""
+        self.tell(f"{who} failed its handshake: {clean(why)}{others}", "yellow")
+
     def failing(self, why: str) -> None:
         self.tell(f"CANNOT STORE: {why}; nodes are told to send again later", "red")
 
@@ -132,6 +137,9 @@ class JsonLines:
 
     def refused(self, remote: str, path: str, why: str) -> None:
         self._say("refused", remote=remote, path=path, why=why)
+
+    def shut_out(self, remote: str, identity: str, why: str, more: int) -> None:
+        self._say("shut_out", remote=remote, identity=identity, why=why, more=more)
 
     def failing(self, why: str) -> None:
         self._say("failing", why=why)
