@@ -1,7 +1,7 @@
-"""Device tests that a board is not asked to run, each with the reason. They are no skips: the end of a run counts them.
+"""Device tests that a runtime is not asked to run, each with the reason. They are no skips: a run counts them.
 
 That a test needs a network is read from its source: it, or what it calls, in its module or in others of device/, uses
-`socket` or coaplet.udp. Everything else is in a table. RP2040_SLOW=1 runs what is left out for its time alone.
+`socket` or coaplet.udp. Everything else is in a table. SLOW=1 runs what is left out for its time alone.
 """
 
 import ast
@@ -15,7 +15,6 @@ NETWORK = "no network"
 _SOURCE_OF_NETWORK = {"socket", "coaplet.udp", "coaplet.sync"}
 MEMORY = "more memory than it has"
 SLOW = "takes long"
-ADDRESSES = "no inet_pton"
 SOURCE = "no source of the library"
 OTHER_BOARD = "of the board UNIX"
 ASYNCIO = "no asyncio"
@@ -42,18 +41,21 @@ _ON_A_BARE_MACHINE = {
     "test_mids": SLOW,
 }
 
+# Rules that no machine code is about, and that take their time on an emulated processor; MicroPython's 64 and 32 bits
+# and CPython run them
+_RULES = dict.fromkeys(("test_compose", "test_conditional", "test_linkfilter"), SLOW)
+
 # On the emulated RP2040, what takes more than about 3 s of a processor; the whole is to fit in two minutes
 LEFT_OUT: dict[str, dict[str, str]] = {
     "cortex-m3": _ON_A_BARE_MACHINE,
     "rv32": _ON_A_BARE_MACHINE,
+    "unix-armhf": {**_RULES, **dict.fromkeys(("test_many", "test_crowd", "test_mids", "test_turns"), SLOW)},
     "rp2040": {
         # for machines with thousands of peers, and with much memory
         "test_many": MEMORY,
         "test_crowd::test_an_endpoint_with_tables_asks_many_peers_at_once": MEMORY,
         "test_encode::test_every_boundary_of_delta_and_length_is_encoded": MEMORY,
-        "test_compose::test_ipv6_addresses_are_in_the_recommended_form": ADDRESSES,
-        "test_compose::test_a_host_that_a_uri_cannot_have_is_refused": ADDRESSES,
-        "test_compose::test_each_byte_is_encoded_where_it_must_be": ADDRESSES,
+        **_RULES,
         "test_serial::test_a_frame_longer_than_mtu_is_dropped_and_counted": MEMORY,
         # 65 KB in one piece: right after the start there may be, behind other tests not
         "test_wire::test_a_value_may_fill_the_largest_datagram": MEMORY,
@@ -130,20 +132,21 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "test_dtls_cid::test_another_answer_or_one_from_elsewhere_moves_nothing": SLOW,
         "test_mids::test_70000_mids_are_not_used_twice_within_exchange_lifetime": SLOW,
         "test_mids::test_at_a_slow_pace_nobody_waits": SLOW,
+        "test_turns::test_a_storm_with_cancellations_leaves_every_slot_free": SLOW,
         "test_node_sensors::test_the_simulated_climate_varies_slowly_within_bounds": SLOW,
+        "test_serial::test_a_flipped_bit_anywhere_costs_its_frame_and_no_other": SLOW,
+        "test_serial::test_bytes_missing_anywhere_cost_their_frame_and_no_other": SLOW,
+        "test_serial::test_streams_of_anything_come_to_what_the_oracle_says": SLOW,
         "test_probing::test_an_hour_of_asking_keeps_to_the_rate": SLOW,
         "test_rfc7252_messages::test_message_ids_are_free_again_however_long_it_runs": SLOW,
         "test_rfc7252_requests::test_a_repeat_of_a_request_at_work_is_known_though_its_slot_was_taken": SLOW,
-        "test_linkfilter::test_a_quoted_value_is_compared_as_what_it_stands_for": SLOW,
-        "test_turns::test_a_storm_with_cancellations_leaves_every_slot_free": SLOW,
-        "test_linkfilter::test_what_is_asked_for_leaves_nothing_behind": SLOW,
         "test_message::test_many_options_leave_the_payload_all_of_the_rest": SLOW,
         "test_rfc7252_options::test_a_response_with_an_option_of_requests_is_rejected": SLOW,
         "test_rules_endpoint::test_every_code_is_a_request_a_response_or_reserved": SLOW,
-        "test_conditional::test_if_match_needs_one_of_its_values_or_existence": SLOW,
-        "test_conditional::test_a_hook_that_fails_is_an_internal_error_with_one_line": SLOW,
     },
 }
+
+_BOARDS = ("cortex-m3", "rv32", "rp2040")
 
 counts: Counter[tuple[str, str]] = Counter()  # (runtime, reason): tests that were not collected
 
@@ -154,9 +157,9 @@ def reason(runtime: str, module: Path, test: str) -> str:
         return ""
     table = LEFT_OUT[runtime]
     why = table.get(f"{module.stem}::{test}") or table.get(module.stem, "")
-    if why == SLOW and os.environ.get("RP2040_SLOW") == "1":
+    if why == SLOW and os.environ.get("SLOW") == "1":
         why = ""
-    return why or (NETWORK if test in networked(module.stem) else "")
+    return why or (NETWORK if runtime in _BOARDS and test in networked(module.stem) else "")
 
 
 @cache

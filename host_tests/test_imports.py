@@ -17,6 +17,9 @@ MODULES = sorted(
     if path.stem != "__init__"
 )
 
+# Where a module is looked for is Python's own code: no emulated processor finds it otherwise
+NATIVE = [one for one in RUNTIMES if one.name != "unix-armhf"]
+
 # What works without a file; None: all that the others do is seen by importing them.
 SERVE = """
 from coaplet.driver import Driver
@@ -109,7 +112,7 @@ def test_a_module_is_had_from_the_package(runtime: Runtime, module: str):
     run(runtime, LIB, f"from {package} import {name}\nassert {name}.__name__ == 'coaplet.{module}'")
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda runtime: runtime.name)
+@pytest.mark.parametrize("runtime", NATIVE, ids=lambda runtime: runtime.name)
 @pytest.mark.parametrize("missing", WITHOUT)
 def test_the_others_work_without_a_module(runtime: Runtime, missing: str, tmp_path: Path):
     shutil.copytree(LIB / "coaplet", tmp_path / "coaplet", ignore=shutil.ignore_patterns("__pycache__"))
@@ -121,7 +124,7 @@ def test_the_others_work_without_a_module(runtime: Runtime, missing: str, tmp_pa
 
 
 # CPython's asyncio itself needs sockets
-@pytest.mark.parametrize("runtime", [one for one in RUNTIMES if one.launcher], ids=lambda runtime: runtime.name)
+@pytest.mark.parametrize("runtime", [one for one in NATIVE if one.launcher], ids=lambda runtime: runtime.name)
 @pytest.mark.parametrize("script", (SERVE, ASK, LOOP, NODE, NO_UDP), ids=("serve", "ask", "loop", "node", "no_udp"))
 def test_without_sockets_all_but_udp_works(runtime: Runtime, script: str, tmp_path: Path):
     (tmp_path / "socket.py").write_text("raise ImportError('no module named socket')\n")

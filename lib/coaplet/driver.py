@@ -5,7 +5,7 @@
 import gc
 
 from .endpoint import Endpoint, take
-from .port import const, micropython, ticks_ms
+from .port import MICROPYTHON, const, micropython, ticks_ms
 from .uri import is_address, is_group, split
 
 # Counters (counters.py)
@@ -122,7 +122,7 @@ class Driver:
     # Driving
 
     def _open(self):
-        gc.collect()  # so that what is made now does not lie amid what will be room for datagrams
+        _tidy()  # so that what is made now does not lie amid what will be room for datagrams
         opened = 0
         try:
             for transport in self.transports:
@@ -133,7 +133,7 @@ class Driver:
                 transport.close()
             raise
         self.running = True
-        gc.collect()
+        _tidy()
 
     def _close(self):
         self.running = False
@@ -331,6 +331,10 @@ class Driver:
         self.transports.append(transport)
         self._start_reader(transport)
         return transport
+
+
+# CPython's heap has no places, and to collect it takes long
+_tidy = gc.collect if MICROPYTHON else int
 
 
 def _udp(driver, host, port):
