@@ -27,6 +27,7 @@ _ON_A_BARE_MACHINE = {
     **dict.fromkeys(("test_incumbents", "test_many", "test_names", "test_probing", "test_serial_nodes"), ASYNCIO),
     **dict.fromkeys(("test_rfc7252_groups", "test_rfc7252_options", "test_rfc7252_requests", "test_turns"), ASYNCIO),
     **dict.fromkeys(("test_node_app", "test_node_coaps", "test_node_sender", "test_node_sensors"), ASYNCIO),
+    **dict.fromkeys(("test_node_observe", "test_node_settings"), ASYNCIO),
     **dict.fromkeys(("test_compose", "test_poll", "test_sync", "test_udp", "test_uri"), NETWORK),
     **dict.fromkeys(("test_node_config", "test_node_queue", "test_node_records", "test_node_store"), BYTECODE),
     "test_linkfilter": BYTECODE,
@@ -39,6 +40,7 @@ _ON_A_BARE_MACHINE = {
     "test_node_wifi": ASYNCIO,
     "test_boards": ASYNCIO,
     "test_mids": SLOW,
+    "test_transfer_layers": CIPHER,
 }
 
 # Rules that no machine code is about, and that take their time on an emulated processor; MicroPython's 64 and 32 bits
@@ -72,6 +74,9 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "test_lossy": SLOW,
         "test_network": SLOW,
         "test_crowd": SLOW,
+        "test_transfer": SLOW,
+        "test_transfer_layers": SLOW,
+        "test_observe::test_once_in_a_day_a_con_is_sent": SLOW,
         "test_dtls_flights": SLOW,
         "test_dtls_malformed": SLOW,
         "test_dtls_hostile": SLOW,

@@ -17,7 +17,17 @@ import pytest
 from coaplet_tools.bench import load, probes, report
 from coaplet_tools.bench.__main__ import WINDOWS
 from coaplet_tools.bench.processes import Broken
-from coaplet_tools.bench.subjects import RESIDENT, SECURE, SUBJECTS, Server, Subject, free_port, serving
+from coaplet_tools.bench.subjects import (
+    BLOCKS,
+    OBSERVED,
+    RESIDENT,
+    SECURE,
+    SUBJECTS,
+    Server,
+    Subject,
+    free_port,
+    serving,
+)
 from coaplet_tools.setup.places import Unavailable
 
 LINUX = sys.platform == "linux"
@@ -65,6 +75,7 @@ def test_a_ratio_of_cpu_time_is_greater_for_who_needs_less():
 def test_each_goal_is_of_a_figure_that_is_measured():
     measured = report.of_loads(loads()).keys() | RESIDENT.keys()
     measured |= {"viper_vs_bytecode", "peers_10000_vs_10", "peers_10000_vs_10_sent", "coaps_to_coap"}
+    measured |= {"blocks_vs_libcoap", "notifications_vs_aiocoap"}  # see below
     assert report.GOALS.keys() <= measured
 
 
@@ -103,6 +114,27 @@ def test_the_tables_have_coaps_beside_coap():
     lines = report.coaps_table(figures, SECURE)
     assert len(lines) == 1 + 2 * len(SECURE)
     assert lines[2].split()[2:] == ["coaps", "31.0", "30.0", "to", "33.0", "12,345", "99%"]
+
+
+def test_the_tables_have_a_transfer_in_blocks_and_notifications():
+    figures = {"blocks_vs_libcoap": 0.49, "blocks_pair_vs_libcoap": 0.3, "notifications_vs_aiocoap": 10}
+    figures |= report.with_spread("blocks_pair_ms", [500.0, 600.0])
+    for prefix in BLOCKS:
+        figures |= report.with_spread(f"{prefix}blocks_ms", [200.0, 300.0]) | {f"{prefix}blocks_cpu_ms": 44.44}
+    for prefix in OBSERVED:
+        figures |= report.with_spread(f"{prefix}notifications_cpu_us", [20.0, 30.0])
+        figures |= {f"{prefix}notifications_rps": 12345}
+    goals = {line.split()[0]: line for line in report.goals_table(figures)[1:]}
+    assert goals["blocks_vs_libcoap"].endswith("at least 0.5  MISSED")
+    assert goals["blocks_pair_vs_libcoap"].split()[1:] == ["0.3"]  # to compare with
+    assert goals["notifications_vs_aiocoap"].endswith("at least 10  reached")
+    lines = report.blocks_table(figures, BLOCKS)
+    assert len(lines) == 2 + len(BLOCKS)
+    assert lines[1].split()[2:] == ["250.0", "200.0", "to", "300.0", "44.4"]
+    assert lines[-1].split()[-4:] == ["550.0", "500.0", "to", "600.0"]
+    lines = report.notifications_table(figures, OBSERVED)
+    assert len(lines) == 1 + len(OBSERVED)
+    assert lines[1].split()[2:] == ["25.0", "20.0", "to", "30.0", "12,345"]
 
 
 # The load generator
@@ -422,6 +454,85 @@ def test_a_wrong_answer_or_no_session_breaks_the_measurement_of_coaps(monkeypatc
     monkeypatch.setattr(probes, "SECURE", {"": subject})
     with pytest.raises(Broken, match=f"coaps.py failed: {reason}"):
         probes.coaps(1)
+
+
+# Blocks and notifications
+
+
+@pytest.mark.skipif(not LINUX, reason="make bench is for Linux")
+def test_1_mb_is_fetched_in_blocks_from_each_server():
+    try:
+        figures = probes.blocks(1)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    for prefix in BLOCKS:
+        assert figures[f"{prefix}blocks_ms"] > 0 and figures[f"{prefix}blocks_cpu_ms"] > 0
+    ratio = figures["libcoap_blocks_ms"] / figures["blocks_ms"]
+    assert figures["blocks_vs_libcoap"] == pytest.approx(ratio, rel=0.1)
+    assert figures["blocks_pair_ms"] > 0 and "blocks_pair_vs_libcoap" in figures
+
+
+CUT_SHORT = """
+import sys
+from coaplet import Loop
+loop = Loop("coap://127.0.0.1:" + sys.argv[1])
+loop.resource("t")(lambda request, response: response.text("21.5"))
+loop.resource("big")(lambda request, response: response.payload(bytes(5000)))
+loop.open()
+loop.run_forever()
+"""
+
+
+@pytest.mark.skipif(not LINUX, reason="make bench is for Linux")
+def test_another_payload_breaks_the_measurement_of_blocks(monkeypatch):
+    subject = Subject("x", "server x", lambda port: [sys.executable, "-c", CUT_SHORT, str(port)])
+    monkeypatch.setattr(probes, "BLOCKS", BLOCKS | {"": subject})
+    try:
+        with pytest.raises(Broken, match="server x: what coap-client fetched"):
+            probes.blocks(1)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.skipif(not LINUX, reason="make bench is for Linux")
+def test_each_server_notifies_its_observers():
+    try:
+        figures = probes.notifications(1)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    ours, theirs = (figures[f"{prefix}notifications_cpu_us"] for prefix in OBSERVED)
+    assert ours > 0 and figures["notifications_vs_aiocoap"] == pytest.approx(theirs / ours, rel=0.1)
+    assert all(figures[f"{prefix}notifications_rps"] > 8 for prefix in OBSERVED)
+
+
+CHANGING = """
+import sys
+from coaplet import Loop
+loop = Loop("coap://127.0.0.1:" + sys.argv[1])
+state = 0
+def changing(request, response):
+    global state
+    state += {new}
+    response.text(str(state))
+    loop.changed("o")
+loop.resource("o", observe={observe})(changing)
+loop.open()
+loop.run_forever()
+"""
+
+
+@pytest.mark.skipif(not LINUX, reason="make bench is for Linux")
+@pytest.mark.parametrize(
+    "observe, new, reason",
+    [(100, 1, "a wrong notification: 54"), (True, 0, "a wrong notification"), (False, 1, "a wrong notification: 64")],
+    ids=["NON", "nothing new", "no observation"],
+)
+def test_a_wrong_notification_breaks_the_measurement(monkeypatch, observe: int, new: int, reason: str):
+    script = CHANGING.format(observe=observe, new=new)
+    subject = Subject("x", "server x", lambda port: [sys.executable, "-c", script, str(port)])
+    monkeypatch.setattr(probes, "OBSERVED", {"": subject})
+    with pytest.raises(Broken, match=f"observers.py failed: {reason}"):
+        probes.notifications(1)
 
 
 # The whole

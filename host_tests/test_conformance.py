@@ -1,4 +1,4 @@
-"""Each row of lib/coaplet/RFC7252.md has a section, a rule, code and a test that exist, or says why it has none."""
+"""Each row of RFC7252.md and RFC7641.md in lib/coaplet has a section, a rule, code and a test, or says why not."""
 
 import ast
 import re
@@ -9,8 +9,15 @@ import pytest
 TESTS = Path(__file__).parent
 LIB = TESTS.parent / "lib/coaplet"
 WITHOUT_TEST = ("Deviation: ", "Application", "gateway: later")
-TABLE = (LIB / "RFC7252.md").read_text(encoding="utf-8").splitlines()
-ROWS = [line for line in TABLE if re.match(r"\| (?!Section )", line)]
+
+
+def rows_of(name: str) -> list[str]:
+    table = (LIB / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in table if re.match(r"\| (?!Section )", line)]
+
+
+ROWS = rows_of("RFC7252.md")
+OTHERS = rows_of("RFC7641.md")
 
 
 def names_of(path: Path) -> set[str]:
@@ -34,7 +41,7 @@ def is_code(text: str) -> bool:
     return path.is_file() and {name.split(".")[-1] for name in names.split(", ") if name} <= names_of(path)
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", ROWS + OTHERS)
 def test_a_row_says_where_its_rule_is_kept_and_which_test_shows_it(row: str):
     section, rule, where, test = [cell.strip() for cell in row[1:].rstrip("|").split("|")]
     assert re.fullmatch(r"[0-9.]+( [0-9])?(, [0-9.]*[0-9])*", section) and rule

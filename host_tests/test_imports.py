@@ -51,6 +51,54 @@ try:
 except Sent:
     pass
 """
+ANSWER = """
+from coaplet.driver import Driver
+class D(Driver):
+    def _arm(self): pass
+d = D()
+d.running = True
+def answer(datagram):
+    d.endpoint.handle_datagram(0, datagram, "peer", None)
+    d.transports = []
+    d._follow(0)
+    assert d.endpoint.poll_transmit(None)
+    return bytes(d.endpoint.tx_buf)
+"""
+NO_BLOCK = (
+    ANSWER
+    + """
+@d.resource("a")
+def a(request, response):
+    response.write("x" * 2000)
+assert answer(b"\\x41\\x01\\x00\\x07t\\xb1a\\xc1\\x06")[1] == 130
+assert answer(b"\\x41\\x01\\x00\\x08t\\xb1a")[1] == 160
+try:
+    d.resource("b", body=True)(a)
+    raise AssertionError
+except ValueError as e:
+    assert "block.py" in str(e)
+"""
+)
+NO_OBSERVE = (
+    ANSWER
+    + """
+@d.resource("a", observe=True)
+def a(request, response):
+    response.text("x")
+assert answer(b"\\x41\\x01\\x00\\x07t\\x60\\x51a") == b"\\x61\\x45\\x00\\x07t\\xc0\\xffx"
+assert b"obs" not in answer(b"\\x41\\x01\\x00\\x08t\\xbb.well-known\\x04core")
+"""
+)
+NO_TRANSFER = """
+from coaplet import CoapError, Loop
+loop = Loop()
+loop.open()
+try:
+    loop.run(loop.connect("coap://127.0.0.1").put("a", payload=bytes(5000)))
+    raise AssertionError
+except CoapError as e:
+    assert "transfer.py" in str(e), e
+"""
 LOOP = "from coaplet import Loop\nLoop()\n"
 NODE = "from coaplet import Node\nNode()\n"
 MANY = "from coaplet import Node\nNode(duplicates=100, exchanges=40)\n"
@@ -71,6 +119,10 @@ WITHOUT = {
     "linkfilter": (SERVE, ASK, LOOP, NODE),
     "compose": (SERVE, ASK, LOOP, NODE),
     "conditional": (SERVE, ASK, LOOP, NODE),
+    "block": (SERVE, ASK, LOOP, NODE, NO_BLOCK),
+    "observe": (SERVE, ASK, LOOP, NODE, NO_OBSERVE),
+    "transfer": (SERVE, ASK, LOOP, NODE, NO_TRANSFER),
+    "observation": (SERVE, ASK, LOOP, NODE),
     "forward": (SERVE, ASK, LOOP, NODE),
     "sync": (SERVE, ASK, LOOP, NODE),
     "many": (SERVE, ASK, LOOP, NODE, MANY),

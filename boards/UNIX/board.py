@@ -27,12 +27,12 @@ def sensors(config):
     rows = []
     zone = _first("thermal", "thermal_zone", "temp")
     if zone:
-        rows.append(("temperature", "Cel", "temperature", "Machine temperature", lambda: _number(zone) / 1000))
+        rows.append(("temperature", "Cel", "temperature", "Temperature", lambda: _number(zone) / 1000))
     rows += [
         ("load", "1", "load", "Load, 1 min", _load),
         ("memory-free", "B", "memory", "Free memory", _memory_free),
-        ("disk-free", "B", "disk", "Free disk space", _disk_free),
-        ("uptime", "s", "uptime", "Machine uptime", _uptime),
+        ("disk-free", "B", "disk", "Free disk", _disk_free),
+        ("uptime", "s", "uptime", "Uptime", _uptime),
     ]
     rows = [row for row in rows if _works(row[4])]
     return rows + Climate(config["seed"], _seconds).sensors()

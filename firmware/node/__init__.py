@@ -5,7 +5,8 @@ and no protocol (that is lib/coaplet); its floors, each knowing only those below
 
     app.py                     start, run, stop: the only file that knows all the others
     resources.py               what CoAP clients may read and set
-    sender.py   sensors.py     drain the queue towards the collector; read the sensors into it
+    sender.py   sensors.py     drain the queue towards the collector; read the sensors into it, keep the last readings
+    settings.py                the configuration that the collector keeps for the node
     log.py                     levels, and the console
     records.py  config.py      JSON records with node, boot, seq; the configuration and its last good copy
     queue.py store.py schema.py clock.py    bounded ring; atomic files; what a configuration may say; time

@@ -4,7 +4,7 @@
     network: board.connect, then the board's own transports, or the listening socket (no network, an address that is
              not ours: last good config)
     parts:   queue, records, log, sensors, resources
-    tasks:   the sender, and the sensors' interval
+    tasks:   the sender, the sensors' interval, and over coaps the configuration that the collector keeps
 
 One line on the console for each event: up, serving, collector reachable / away / back, config
 changed, warnings. The only file of the package that knows all the others.
@@ -45,6 +45,7 @@ class App:
         self._out = out
         self._tasks = []
         self._sampling = None
+        self.settings = None
         self.coap = None
 
     async def start(self):
@@ -73,10 +74,16 @@ class App:
         self.queue = Queue(running["queue"]) if running["collector"] else None
         self.records = Records(self.queue, self.clock, running["name"], self.boot)
         log = self.log = Log(self.records, running["log_level"], self._out)
-        self.sensors = Sensors(board, running, self.queue, self.records, log)
+        self.sensors = Sensors(board, running, self.queue, self.records, log, self.clock)
         self.sender = None
         if self.queue:
-            self.sender = Sender(self.queue, self.clock, log, running, self._connect)
+            follow = None
+            if str(running["collector"]).startswith(SECURE):  # in the clear anybody could change the node
+                from .settings import Settings
+
+                self.settings = Settings(config, self.configured, log)
+                follow = self.settings.follow
+            self.sender = Sender(self.queue, self.clock, log, running, self._connect, follow=follow)
         paths = Resources(self).register()
         log.say("up, %s, boot %d, coap://%s" % (running["name"], self.boot, self.coap.address(0)))
         log.say("serving " + paths)
@@ -91,9 +98,9 @@ class App:
             log.warning("boot", boot_line)
         if self.sender:
             self._tasks.append(asyncio.create_task(self.sender.run()))
-            self._sample()
         else:
             log.say("no collector is configured: nothing is sent")
+        self._sample()  # without a collector, too: for who observes, and for the histories
 
     async def stop(self):
         """Stop the tasks and close the socket. Records that wait are lost: the queue is RAM."""
@@ -102,6 +109,8 @@ class App:
                 task.cancel()
         self._tasks = []
         self._sampling = None
+        if self.settings:
+            self.settings.follow(None)
         if self.coap:
             await self.coap.stop()
             self.coap = None
@@ -133,6 +142,7 @@ class App:
         if later:
             texts.append(", ".join(later) + ": at next start")
         text = "; ".join(texts)
+        self.coap.changed("config")
         self.log.info("config", "changed", keys=text)
         return text
 
@@ -171,4 +181,4 @@ class App:
         # A new task takes up a changed interval at once; the old one may sleep for a day.
         if self._sampling:
             self._sampling.cancel()
-        self._sampling = asyncio.create_task(self.sensors.run(self.config.running["interval_s"], self.clock))
+        self._sampling = asyncio.create_task(self.sensors.run(self.config.running["interval_s"]))

@@ -91,6 +91,10 @@ class Config:
             given = parse(text)
         except ValueError:
             raise ConfigError("config: is not JSON")
+        return self.change(given)
+
+    def change(self, given):
+        """Change the configuration by `given`, a decoded JSON value, as put() does."""
         check(given)
         values = merged(self.values, given)
         check_whole(values)

@@ -1,10 +1,16 @@
 """What CoAP clients may read and set: the node's resources.
 
-    /sensors   /sensors/NAME   /info   /time   /led   /config   and /battery, /signal where the board has them
+    /sensors   /sensors/NAME   /sensors/NAME/history   /info   /time   /led   /config
+    and /battery, /signal where the board has them
+
+What can be observed (RFC 7641): the sensors, told of at each sampling; /led and /config, when they change. A reading
+that gets lost is soon followed by another one, so of sensors that are sampled often only each fourth notification is
+confirmable. Above a minute each is: the library would repeat a lone one as a CON anyway. The others always are.
 
 Handlers are plain functions: each answers in place, from what is in memory or a quick reading.
 No protocol here: paths, texts, and errors by their names. Where the path says it all there is no
-title: all links together have to fit the one datagram that answers /.well-known/core.
+title: all links together had better fit the one datagram that answers /.well-known/core. The histories are one resource
+and not listed, for a resource each would take more memory than what is in them.
 """
 
 import coaplet
@@ -16,8 +22,12 @@ from .config import public_text
 from .records import encode, join
 from .schema import ConfigError
 
+_OBSERVE = 6
+_MAX_AGE = 14
 _ACCEPT = 17
 _JSON = 50
+_OFTEN_S = 60
+_EACH = 4  # notification of what is sampled at least that often is a CON
 
 
 class Resources:
@@ -37,13 +47,18 @@ class Resources:
             add(path, **attributes)(handler)
 
         serve("info", self.info, rt="info", ct=_JSON)
-        serve("config", self.config, methods="GET PUT", rt="config", ct=_JSON)
+        serve("config", self.config, methods="GET PUT", rt="config", ct=_JSON, observe=True)
         serve("time", self.time, rt="time", ct=0)
         if app.board.led_get:
-            serve("led", self.led, methods="GET PUT", rt="led", if_="actuator", title=app.board.led_title, ct=0)
-        serve("sensors", self.sensors, rt="sensors", if_="sensor", ct=_JSON)
+            title = app.board.led_title
+            serve("led", self.led, methods="GET PUT", rt="led", if_="actuator", title=title, ct=0, observe=True)
+        each = _EACH if app.config.running["interval_s"] <= _OFTEN_S else True
+        serve("sensors", self.sensors, rt="sensors", if_="sensor", ct=_JSON, observe=each)
         for sensor in app.sensors.all:
-            serve(sensor.path, Reader(sensor).get, rt=sensor.rt, if_="sensor", title=sensor.title, ct=(0, _JSON))
+            get = Reader(sensor, app.config.running).get
+            serve(sensor.path, get, rt=sensor.rt, if_="sensor", title=sensor.title, ct=(0, _JSON), observe=each)
+        add("sensors/*", ct=_JSON)(self.history)
+        app.sensors.changed = app.coap.changed
         return " ".join(paths)
 
     def info(self, request, response):
@@ -97,6 +112,7 @@ class Resources:
             board.led_set(False)
         else:
             raise CoapError(coaplet.BAD_REQUEST, "led: must be 0, 1, on or off")
+        self._app.coap.changed("led")
 
     def config(self, request, response):
         """GET: the stored configuration without its secrets, JSON. PUT: JSON object of the keys to change.
@@ -120,20 +136,40 @@ class Resources:
 
     def sensors(self, request, response):
         """GET: every sensor below /sensors, JSON {NAME: {"value","unit"}}; null: cannot be read."""
-        response.payload(self._app.sensors.json().encode(), ct=_JSON)
+        sampled = observed(request, response, self._app.config.running)
+        response.payload(self._app.sensors.json(sampled).encode(), ct=_JSON)
+
+    def history(self, request, response):
+        """GET: what a sensor was at the last samplings, JSON, in blocks (sensors.py); 4.04 for any other path."""
+        path = request.path
+        if not path.endswith("/history") or not self._app.sensors.history(path[:-8], response.write):
+            raise CoapError(coaplet.NOT_FOUND)
+        response.option(coaplet.CONTENT_FORMAT, _JSON)
+
+
+def observed(request, response, config):
+    """Return whether a request is an observer's, who is told of samples; others have the sensor read.
+
+    What an observer gets is good until the next sample but one, since a notification may get lost.
+    """
+    if request.uint(_OBSERVE) != 0:
+        return False
+    response.option(_MAX_AGE, 2 * config["interval_s"])
+    return True
 
 
 class Reader:
     """Serves one sensor: text, or JSON for a client that accepts it. A class, not a closure: 32-bit
     boards keep a closure's cells apart, and its traceback has no name."""
 
-    def __init__(self, sensor):
+    def __init__(self, sensor, config):
         self._sensor = sensor
+        self._config = config
 
     def get(self, request, response):
         """GET: the number as text, or {"value","unit"}; 5.03 when the sensor cannot be read."""
         sensor = self._sensor
-        text = sensor.text()
+        text = sensor.state(observed(request, response, self._config))
         if text is None:
             raise CoapError(coaplet.SERVICE_UNAVAILABLE, sensor.name + ": cannot be read")
         accept = request.uint(_ACCEPT)

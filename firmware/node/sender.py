@@ -35,10 +35,11 @@ class Sender:
     """queue: a Queue; clock: a Clock; config: dict of the running values, read at each attempt;
     connect: coroutine function of a URI that returns a remote with `post`.
     random: function of n that returns n random bytes; sleep: coroutine function of seconds.
+    follow: function that is called with each remote that has answered, and with None when that one is given up.
     Attributes to read: `refused`, since the start; `away`.
     """
 
-    def __init__(self, queue, clock, log, config, connect, random=os.urandom, sleep=asyncio.sleep):
+    def __init__(self, queue, clock, log, config, connect, random=os.urandom, sleep=asyncio.sleep, follow=None):
         self._queue = queue
         self._clock = clock
         self._log = log
@@ -58,6 +59,8 @@ class Sender:
         self._ticket = -1  # the log record that the counts below ride on
         self._dropped = 0
         self._refused = 0
+        self._follow = follow
+        self._followed = None
         self.refused = 0
         self.unreported = 0
         self.away = False
@@ -134,6 +137,7 @@ class Sender:
             # A new remote next time: the name may by then stand for another address, or the collector have lost its end
             # of the session, which it cannot say.
             self._remote = None
+            self._tell()
             if close:
                 close()
         first = self._config["retry_first_ms"]
@@ -154,6 +158,7 @@ class Sender:
     def _reached(self):
         # Any answer that settles a record shows that the collector is there.
         self._wait_ms = 0
+        self._tell()
         if self.away:
             self.away = False
             seconds = (self._clock.up_ms() - self._away_since) // 1000
@@ -163,6 +168,11 @@ class Sender:
         elif not self._known:
             self._log.say("collector %s reachable" % self._uri)
         self._known = True
+
+    def _tell(self):
+        if self._follow and self._followed is not self._remote:
+            self._followed = self._remote
+            self._follow(self._remote)
 
     def _refuse(self, ticket, path, is_log, why):
         self.refused += 1

@@ -8,17 +8,26 @@ is back.
 """
 
 import asyncio
+from array import array
 
 from .records import encode, join, number
 
+HISTORY = 32  # readings of each sensor that are kept
+# As many digits as this board's floats have
+_FLOAT = "d" if 1 + 2**-30 != 1 else "f"
+
 
 class Sensor:
-    """One sensor; `path` is its resource, `stream` the index of its readings' path in the queue."""
+    """One sensor; `path` is its resource, `stream` the index of its readings' path in the queue.
+
+    `last`: the latest sample as text, empty before the first and when it could not be read.
+    """
 
     def __init__(self, row, path, stream, log):
         self.name, self.unit, self.rt, self.title, self._read = row
         self.path = path
         self.stream = stream
+        self.last = ""
         self._log = log
         self._failing = False
 
@@ -38,20 +47,71 @@ class Sensor:
                 self._log.info("sensors", "can be read again", sensor=self.name)
         return text
 
-    def json(self):
-        """Read it. Returns JSON text {"value":number or null,"unit":text}."""
-        return join([("value", self.text() or "null"), ("unit", encode(self.unit))])
+    def state(self, sampled):
+        """Return the latest sample if it is wanted and there is one, else read the sensor: text, or None."""
+        return sampled and self.last or self.text()
+
+    def json(self, sampled=False):
+        """Return state(sampled) as JSON text {"value":number or null,"unit":text}."""
+        return join([("value", self.state(sampled) or "null"), ("unit", encode(self.unit))])
+
+
+class History:
+    """The last HISTORY samples of all sensors: a ring of rows in two arrays, made once.
+
+    A row: when, in ms since the start, and a number for each sensor, nan where it could not be read.
+    """
+
+    def __init__(self, sensors):
+        self._sensors = sensors
+        self._at = array("q", bytes(8 * HISTORY))
+        self._values = array(_FLOAT, bytes((8 if _FLOAT == "d" else 4) * HISTORY * sensors))
+        self._samples = 0  # so far
+        self._since = None  # when the node was started, ms since 1970, as the clock was at the last sample
+
+    def begin(self, up_ms, now_ms):
+        """Begin a row; the oldest one makes way. now_ms: ms since 1970, or None."""
+        row = self._samples % HISTORY
+        self._at[row] = up_ms
+        for i in range(self._sensors):
+            self._values[row * self._sensors + i] = float("nan")
+        self._since = None if now_ms is None else now_ms - up_ms
+        self._samples += 1
+
+    def put(self, i, value):
+        """Put the number of the i-th sensor into the row that was begun last."""
+        self._values[(self._samples - 1) % HISTORY * self._sensors + i] = value
+
+    def write(self, i, unit, write):
+        """Write the i-th sensor's samples, oldest first, piece by piece: JSON {"unit","readings":[{"ts","value"}]}.
+
+        `ts` is that of the records, ms since 1970; while the clock is not set there is `up`, ms since the start. The
+        text stays the same between two samples: who fetches it in blocks gets one state, or finds that it has changed.
+        """
+        write('{"unit":%s,"readings":[' % encode(unit))
+        stamp = '{"up":%d,"value":%s}' if self._since is None else '{"ts":%d,"value":%s}'
+        comma = ""
+        for n in range(max(0, self._samples - HISTORY), self._samples):
+            row = n % HISTORY
+            value = number(self._values[row * self._sensors + i])
+            if value is not None:
+                write(comma + stamp % (self._at[row] + (self._since or 0), value))
+                comma = ","
+        write("]}")
 
 
 class Sensors:
     """All sensors of a board, with its battery and its radio's signal where it has them.
 
     board: see boards/UNIX/README.md; config: dict of the running values; queue: a Queue or None.
-    Attributes: `list`, those below /sensors; `all`, with battery and signal.
+    Attributes: `list`, those below /sensors; `all`, with battery and signal; `changed`: function of a path, called when
+    there is a new sample of what is there.
     """
 
-    def __init__(self, board, config, queue, records, log):
+    def __init__(self, board, config, queue, records, log, clock):
         self._records = records
+        self._clock = clock
+        self.changed = None
 
         def make(row, path):
             return Sensor(row, path, queue.path(".s/" + row[0]) if queue else 0, log)
@@ -62,24 +122,44 @@ class Sensors:
             self.all.append(make(("battery", "%EL", "battery", "Battery charge", board.battery), "battery"))
         if board.signal:
             self.all.append(make(("signal", "dBm", "signal", "Radio signal", board.signal), "signal"))
+        self._history = History(len(self.all))
 
-    def json(self):
-        """Read those below /sensors. Returns JSON text {NAME: {"value","unit"}, ...}."""
-        return join([(sensor.name, sensor.json()) for sensor in self.list])
+    def json(self, sampled=False):
+        """Return those below /sensors, as Sensor.json() has each: JSON text {NAME: {"value","unit"}, ...}."""
+        return join([(sensor.name, sensor.json(sampled)) for sensor in self.list])
+
+    def history(self, path, write):
+        """Write the history of the sensor at a path, see History.write(). Returns False where there is none."""
+        for i in range(len(self.all)):
+            sensor = self.all[i]
+            if sensor.path == path:
+                self._history.write(i, sensor.unit, write)
+                return True
+        return False
 
     def sample(self):
-        """Read all and queue a record for each that could be read."""
-        for sensor in self.all:
+        """Read all, queue a record for each that could be read, keep the number, and tell who observes it."""
+        self._history.begin(self._clock.up_ms(), self._clock.now_ms())
+        for i in range(len(self.all)):
+            sensor = self.all[i]
             text = sensor.text()
+            sensor.last = text or ""
             if text is not None:
                 self._records.reading(sensor.stream, text, sensor.unit)
+                self._history.put(i, float(text))
+                # Not when it cannot be read: an error would end each observation (RFC 7641 4.2), and it may pass.
+                if self.changed:
+                    self.changed(sensor.path)
+        if self.changed:
+            self.changed("sensors")
 
-    async def run(self, interval_s, clock, sleep=asyncio.sleep):
+    async def run(self, interval_s, sleep=asyncio.sleep):
         """Sample now and each `interval_s` (1..86400) until cancelled.
 
         The times are multiples of the interval after the start, however long reading takes;
         those missed while the node was busy are left out, not made up for.
         """
+        clock = self._clock
         interval = interval_s * 1000
         due = clock.up_ms()
         while True:

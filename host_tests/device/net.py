@@ -113,6 +113,12 @@ class Host:
             found.append((bytes(self.endpoint.tx_buf), self.endpoint.tx_peer))
         return found
 
+    def take(self, data, source):
+        self.endpoint.handle_datagram(self.network.now, data, source, self.link)
+
+    def on_time(self, now):
+        self.endpoint.handle_timeout(now)
+
     def events(self):
         endpoint = self.endpoint
         event = endpoint.poll_event()
@@ -196,12 +202,12 @@ class Network:
             _, data, source, target = self._wire.pop(coming[1])
             host = self.hosts.get(target)
             if host is not None:
-                host.endpoint.handle_datagram(self.now, data, source, host.link)
+                host.take(data, source)
                 host.events()
                 self.collect(host)
         for host in self.hosts.values():
             if host.endpoint.poll_timeout(self.now) == 0:
-                host.endpoint.handle_timeout(self.now)
+                host.on_time(self.now)
                 host.events()
                 self.collect(host)
         return True

@@ -1,5 +1,7 @@
 """What RFC 7252 lets a server send for a datagram: a judge for fuzzing that shares no line with the library.
 
+Beside it, what RFC 7959 makes of its Block options, where no resource takes an upload, and RFC 7641 3.6.
+
 A datagram is read by helpers.read() and version, type and code by hand. Where the RFC leaves a choice, such as which of
 two errors is told, each of them is right. The judge keeps what is owed: separate responses and their repetitions.
 """
@@ -10,10 +12,14 @@ SILENCE, RESET, ANSWER, ACKNOWLEDGE = 0, 1, 2, 3  # what a datagram calls for
 
 BAD_REQUEST, BAD_OPTION, NOT_FOUND, METHOD_NOT_ALLOWED, NOT_ACCEPTABLE = 128, 130, 132, 133, 134
 VALID, PRECONDITION_FAILED, TOO_LARGE, INTERNAL, UNAVAILABLE, NO_PROXYING = 67, 140, 141, 160, 163, 165
+INCOMPLETE = 136
 SUCCESS = (0, 69, 68, 68, 66, 69, 68, 68)  # by method (RFC 7252 5.8)
 
 # Critical options that an origin server knows, with the least and the most bytes of a value (RFC 7252 5.10)
 KNOWN = {3: (1, 255), 7: (0, 2), 11: (0, 255), 15: (0, 255), 17: (0, 2), 35: (1, 1034), 39: (1, 255)}
+BLOCK2, BLOCK1 = 23, 27
+KNOWN.update({BLOCK2: (0, 3), BLOCK1: (0, 3)})  # RFC 7959 2.1
+OBSERVE, SIZE2, ETAG = 6, 28, 4
 CONDITIONS = {1: (0, 8), 5: (0, 0)}  # where there are ETags
 REPEATABLE = (1, 11, 15)
 GET = 1
@@ -24,7 +30,16 @@ def of_version_1(data):
     return len(data) > 3 and data[0] >> 6 == 1
 
 
-def verdict(data, mtu=65535, multicast=False):
+def block(m, number):
+    """(number of the block, whether there are more, its SZX) of a Block option, or None where it is absent."""
+    for found, value in m[4]:
+        if found == number:
+            value = int.from_bytes(value, "big")
+            return value >> 4, value & 8 != 0, value & 7
+    return None
+
+
+def verdict(data, mtu=65535, multicast=False, max_options=16):
     """(SILENCE, RESET or ANSWER, the message as read() gives it, or None) for a datagram that nothing is known of."""
     if not of_version_1(data):
         return SILENCE, None  # RFC 7252 3
@@ -38,6 +53,8 @@ def verdict(data, mtu=65535, multicast=False):
     # what ends with the marker of a payload that did not fit the receive buffer was no format error
     m = read(data[:-1] if len(data) > mtu and data[-1] == 0xFF else data)
     if m is None or code > 31:  # or a response to nothing
+        if m and kind == NON and not multicast and OBSERVE in [number for number, _ in m[4][:max_options]]:
+            return RESET, m  # RFC 7641 3.6: a notification that nobody waits for
         return refused, m
     if kind > NON or (multicast and kind == CON):
         return SILENCE, m  # RFC 7252 4.2, 8.1
@@ -151,26 +168,39 @@ class ServerJudge:
         matching = [value for number, value in options if number == 1]
         if etag and (matching and etag not in matching and b"" not in matching or (5, b"") in options):
             codes.append(PRECONDITION_FAILED)  # RFC 7252 5.10.8
+        asked = [found for found in (block(m, BLOCK1), block(m, BLOCK2)) if found is not None]
+        if any([szx == 7 for _, _, szx in asked]):
+            codes.append(BAD_REQUEST)  # RFC 7959 2.2
         if not codes and resource:
-            if resource.links:
-                codes.append(SUCCESS[GET])
-                if len(b",".join(resource.links)) > self.mtu - 64:
-                    codes.append(INTERNAL)
-            elif etag and code in SAFE and (4, etag) in options:
+            one, two = block(m, BLOCK1), block(m, BLOCK2)
+            if etag and code in SAFE and (4, etag) in options:
                 codes.append(VALID)  # RFC 7252 5.10.6.2
+            elif one is not None and (one[0] or one[1]):
+                codes.append(TOO_LARGE)  # RFC 7959 2.9.3: nothing here takes an upload
+            elif code != GET and two is not None and two[0] and not payload and one is None:
+                # RFC 7959 2.7: the rest of an answer, which may be kept, and may be shorter
+                codes += [INCOMPLETE, SUCCESS[code], BAD_REQUEST]
             elif payload[:1] == b"!":
                 codes.append(BAD_REQUEST)  # as the handler says
-            elif len(payload if resource.reply is None else resource.reply) > self.mtu - 64:
-                codes.append(INTERNAL)  # the handler's payload does not fit
+            elif resource.links:
+                codes.append(SUCCESS[GET])
+                if two is not None and two[0]:
+                    codes.append(BAD_REQUEST)  # whatever there is, beyond its end
             else:
-                codes.append(SUCCESS[code])
+                whole = payload if resource.reply is None else resource.reply
+                if two is not None and two[0] and two[0] << 4 + two[2] >= len(whole):
+                    codes.append(BAD_REQUEST)  # beyond the end
+                else:
+                    codes.append(SUCCESS[code])
+            if self.max_options < 5:
+                codes.append(INTERNAL)  # which have no room for what a block says of itself
             if resource.slow and len(self.owed) + len(self.separate) + len(self.at_leisure) >= self.async_slots:
                 codes.append(UNAVAILABLE)
         return codes, resource
 
     def feed(self, data, peer, multicast=False):
         """Let the host receive a datagram that it has not seen before."""
-        what, m = verdict(data, self.mtu, multicast)
+        what, m = verdict(data, self.mtu, multicast, self.max_options)
         if of_version_1(data) and data[1] == 0 and len(data) == 4 and data[0] & 0x2F == 0x20:
             self.separate.pop((peer, data[2] << 8 | data[3]), None)  # acknowledged or rejected
         sent = self._receive(data, peer, multicast)
@@ -255,7 +285,8 @@ class ServerJudge:
         assert reply is not None, sent
         if kind == NON:
             assert reply[0] == NON
-            assert BAD_OPTION not in codes or NO_PROXYING in codes or NOT_ACCEPTABLE in codes
+            others = NO_PROXYING, NOT_ACCEPTABLE, BAD_REQUEST
+            assert BAD_OPTION not in codes or any([code in codes for code in others])
         elif served.acknowledged:
             assert reply[0] == CON
             self.separate[served.peer, reply[2]] = [sent[0], 0, self.host.network.elapsed, served]
@@ -269,16 +300,46 @@ class ServerJudge:
             assert not reply[5] and reply[4] == [(4, resource.etag)] and not served.seen, reply
         elif resource and resource.links:
             if code == SUCCESS[GET]:
-                told = reply[5].split(b",") if reply[5] else []
-                all_told = told == list(resource.links) or any([number == 15 for number, _ in options])
-                assert all_told and all([link in resource.links for link in told]), reply
+                some = any([number == 15 for number, _ in options])
+                if not some or block(reply, BLOCK2) is not None:
+                    self._check_block(served, reply, None if some else b",".join(resource.links))
+                else:
+                    told = reply[5].split(b",") if reply[5] else []
+                    assert all([link in resource.links for link in told]), reply
+        elif code < 128 and INCOMPLETE in codes:
+            self._check_block(served, reply, resource.reply)  # of an answer that was kept
+            assert not served.seen, served.seen
         elif code < 128:
-            assert reply[5] == (payload if resource.reply is None else resource.reply), reply
+            self._check_block(served, reply, payload if resource.reply is None else resource.reply)
             segments = [value for number, value in options if number == 11]
             queries = [value for number, value in options if number == 15]
             formats = [value for number, value in options if number == 12]
             ct = int.from_bytes(formats[0], "big") if formats and len(formats[0]) < 3 else None
             assert served.seen == [(method, segments, queries, ct, payload)], served.seen
+
+    def _check_block(self, served, reply, whole):
+        """See that a response has its payload, or the part of it that was asked for (RFC 7959 2.2-2.4).
+
+        whole: None where it is not known.
+        """
+        asked = block(served.m, BLOCK2)
+        found = block(reply, BLOCK2)
+        if found is None:
+            assert reply[5] == whole and asked is None, reply
+            return
+        number, more, szx = found
+        start = number << 4 + szx
+        assert szx < 7 and 16 << szx <= self.mtu - 64 and not (more and len(reply[5]) != 16 << szx), reply
+        assert start == (0 if asked is None else asked[0] << 4 + asked[2]) and (asked is None or szx <= asked[2]), reply
+        assert asked is not None or more, reply  # else it fits
+        if whole is not None:
+            end = start + (16 << szx)
+            assert reply[5] == whole[start:end] and more == (end < len(whole)), reply
+            sizes = [int.from_bytes(value, "big") for at, value in reply[4] if at == SIZE2]
+            assert sizes in ([], [len(whole)]), reply
+            assert start or not more or sizes, reply
+        tags = [value for at, value in reply[4] if at == ETAG]
+        assert served.m[1] not in SAFE or not (more or start) or len(tags) == 1, reply  # RFC 7959 2.4
 
     def finish_task(self):
         """Run an async handler to its end."""
@@ -345,6 +406,7 @@ class ServerJudge:
             self.advance(ms)
         else:
             raise AssertionError("a deadline is left for ever")
-        # with a query there may have been nothing to tell
-        assert not self.separate and all([served.resource.links for served in self.at_leisure])
+        # with a query there may have been nothing to tell, and a group is not told of an error that may have been
+        silent = [served.resource.links or max(served.codes) > 127 for served in self.at_leisure]
+        assert not self.separate and all(silent)
         self.forget()

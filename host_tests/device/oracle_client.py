@@ -3,18 +3,19 @@
 from coaplet.endpoint import REFUSED, RESPONSE
 from coaplet.endpoint import RESET as REJECTED
 from helpers import ACK, CON, NON, RST, message
-from oracle import ACKNOWLEDGE, ANSWER, RESET, SILENCE, in_time, of_version_1, verdict
+from oracle import ACKNOWLEDGE, ANSWER, BLOCK1, BLOCK2, RESET, SILENCE, in_time, of_version_1, verdict
 
 
 def rejected(options):
     """Whether options make a client reject a response (RFC 7252 5.4.1): it is for no critical one of RFC 7252's (5.4).
 
-    One Block2 that says that the block is all (RFC 7959 2.2) is known.
+    Of Block1 and Block2 (RFC 7959 2.1) one each is known, of at most three bytes: whoever asked looks at what it says.
     """
-    blocks = [value for number, value in options if number == 23]
-    if len(blocks) > 1 or blocks and (len(blocks[0]) > 3 or int.from_bytes(blocks[0], "big") > 7):
-        return True
-    return any([number & 1 and number != 23 for number, _ in options])
+    for known in (BLOCK1, BLOCK2):
+        blocks = [value for number, value in options if number == known]
+        if len(blocks) > 1 or blocks and len(blocks[0]) > 3:
+            return True
+    return any([number & 1 and number != BLOCK1 and number != BLOCK2 for number, _ in options])
 
 
 class Asked:
@@ -50,7 +51,7 @@ class ClientJudge:
 
     def rule(self, data, peer):
         """(what is sent for a datagram, the request that it ends, with which event, the message)."""
-        what, m = verdict(data)
+        what, m = verdict(data, max_options=self.max_options)
         if not of_version_1(data):
             return SILENCE, None, 0, m
         kind = data[0] >> 4 & 3
@@ -72,10 +73,11 @@ class ClientJudge:
                 if kind == ACK and (asked.mid != mid or not asked.confirmable):
                     continue
                 wrong = len(m[4]) > self.max_options or rejected(m[4])
+                what = SILENCE
                 if kind == CON:
                     what = RESET if wrong else ACKNOWLEDGE
                 return what, asked, REFUSED if wrong else RESPONSE, m
-        if what == RESET and m is not None and (peer, mid) == self.acknowledged:
+        if what == RESET and kind == CON and m is not None and (peer, mid) == self.acknowledged:
             what = ACKNOWLEDGE  # RFC 7252 4.5: our ACK was lost
         return what, None, 0, m
 

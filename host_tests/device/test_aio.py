@@ -169,6 +169,47 @@ async def test_stop_gives_whoever_waits_an_error():
     peer.close()
 
 
+async def test_stop_gives_whoever_observes_an_error():
+    async with serving(free_uri()) as node:
+
+        @node.resource("state", observe=True)
+        def state(request, response):
+            response.text("state")
+
+        client = Node()
+        await client.start()
+        observation = (await client.connect("coap://" + node.address())).observe("state")
+        assert (await observation.next()).text() == "state"
+        waiting = asyncio.create_task(observation.next())
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        await client.stop()
+        error = await raises_async(CoapError, asyncio.wait_for(waiting, 1))
+        assert "stopped" in str(error)
+
+
+async def test_observers_are_told_in_their_own_time():
+    async with serving(free_uri()) as node, Node() as client:
+        state = [0]
+
+        @node.resource("state", observe=True)
+        async def slow(request, response):
+            await asyncio.sleep(0.01)
+            response.text("%d" % state[0])
+
+        remote = await client.connect("coap://" + node.address())
+        seen = []
+        async with remote.observe("state") as observation:
+            async for reply in observation:
+                seen.append(reply.text())
+                state[0] += 1
+                node.changed("state")
+                if len(seen) == 5:
+                    break
+        assert seen == ["0", "1", "2", "3", "4"]
+        assert node.server.observers.count() == 0
+
+
 async def test_a_stopped_node_can_be_started_again():
     uri = free_uri()
     node = serving(uri)

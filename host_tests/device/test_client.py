@@ -132,7 +132,7 @@ async def test_ping_is_answered():
 async def test_what_cannot_be_written_is_a_value_error_and_costs_no_slot():
     async with Pair() as p:
         for _ in range(6):
-            error = await raises_async(ValueError, p.remote.post("echo", bytes(1200)))
+            error = await raises_async(ValueError, p.remote.once(2, "echo", bytes(1200)))
             assert "mtu=1152" in str(error)
             await raises_async(ValueError, p.remote.get("x" * 256))
             await raises_async(ValueError, p.remote.get("x%zz"))

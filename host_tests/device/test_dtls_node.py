@@ -124,6 +124,32 @@ async def test_a_session_is_had_again_without_anybody_asking():
         assert remote.peer.up
 
 
+async def test_an_observation_goes_on_with_another_session():
+    # RFC 7641 3.3.1; RFC 7252 9.1.1: the registration was that of the session
+    uri = coaps()
+    async with serving(uri) as node, Node() as client:
+
+        @node.resource("state", observe=True)
+        def state(request, response):
+            response.text("%d" % node.posts)
+
+        remote = await client.connect(uri, psk=PSK)
+        async with remote.observe("state") as observation:
+            assert (await observation.next()).text() == "0"
+            for i in range(1, 4):
+                before = remote.peer
+                waiting = asyncio.create_task(observation.next())
+                await asyncio.sleep(0)
+                soon(remote)
+                node.posts = i
+                node.transports[0].end(session_of(node), "test")
+                await until(lambda before=before: not before.up)
+                assert (await asyncio.wait_for(waiting, 5)).text() == str(i)
+                assert remote.peer is not before and observation.registered
+                assert node.server.observers.count() == 1
+        assert node.server.observers.count() == 0
+
+
 async def test_what_was_on_its_way_fails_and_a_get_is_asked_again():
     # RFC 7252 9.1.1: an answer belongs to the session of its request
     uri = coaps()

@@ -457,9 +457,12 @@ def test_response_with_an_unknown_critical_option_is_rejected():
     assert len(network.log) == 2 and len(c.results) == 2
 
 
-def test_a_block_of_a_response_is_no_whole_one():
+def test_a_block_of_a_response_is_handed_up():
+    # RFC 7959 2.1: whoever asked knows which one it is
     network, c = client()
-    for value, event in ((b"\x0e", REFUSED), (b"\x16", REFUSED), (b"\x06", RESPONSE), (b"", RESPONSE)):
+    for value, event in (
+        (b"\x0e", RESPONSE), (b"\x16", RESPONSE), (b"\0\x10\x06", RESPONSE), (b"", RESPONSE), (b"\0\0\0\0", REFUSED),
+    ):  # fmt: skip
         ex = c.get("s", "t")
         option = bytes((0xD0 | len(value), 10)) + value
         c.receive(message(ACK, 69, ex.mid, bytes(ex.token), option + b"\xffpart"), "s")

@@ -77,8 +77,22 @@ def well_formed_requests():
                 ([], b""),
                 ([(12, b"2"), (15, b"a=1"), (60, b"\1\0")], b"{}"),
                 ([(17, b"")], b"!"),
+                ([(23, b"\x10")], b""),
+                ([(23, b"\1")], bytes(40)),
             ):
                 requests.append(message(CON, code, 1, b"token", path(text) + options, payload))
+    for value in (b"", b"\1", b"\x10", b"\x11", b"\x20", b"\x50", b"\7", b"\x08", b"\0\xff\xf6", b"\0\0\0\0"):
+        for number, text in (
+            (23, "long"),
+            (23, "x"),
+            (23, "formats"),
+            (23, ".well-known/core"),
+            (27, "x"),
+            (27, "long"),
+        ):
+            for code in (1, 2, 5):
+                requests.append(message(CON, code, 1, b"t", path(text) + [(number, value)], bytes(100)))
+                requests.append(message(CON, code, 1, b"t", path(text) + [(number, value)]))
     for options in ([(4, b"tag")], [(1, b"tag")], [(1, b"old"), (1, b"tag")], [(1, b"")], [(1, b"old")], [(5, b"")]):
         for code in (1, 2):
             requests.append(message(CON, code, 1, b"token", options + path("tagged")))
@@ -208,7 +222,7 @@ def answer_of_a_kind(random, asked):
         return some_message(random)
     number = NUMBERS[random.below(len(NUMBERS))] if random.below(4) else 23
     options = [(4, b"etag")] if number > 3 else []
-    options.append((number, (b"v", b"", b"\7", b"\x08")[random.below(4)]))
+    options.append((number, (b"v", b"", b"\7", b"\x08", b"\0\1\x16", b"\0\0\0\0")[random.below(6)]))
     return message((ACK, CON, NON)[random.below(3)], (69, 132, 160)[random.below(3)], asked.mid, token, options, b"it")
 
 

@@ -122,9 +122,24 @@ async def test_a_ping_gets_a_reset():
         assert await b.ask(message(CON, 0, 99)) == (RST, 0, 99, b"", [], b"")
 
 
-async def test_a_request_too_large_is_refused_with_an_error_that_says_why():
+async def test_a_request_too_large_for_a_datagram_goes_out_in_blocks():
+    # RFC 7959 2.5: Block1 0/1/1024 with Size1, then 1/0/1024
     async with Bench() as b:
-        error = await raises_async(ValueError, b.remote.post("x", bytes(2000)))
+        payload = bytes([i % 251 for i in range(2000)])
+        task = asyncio.create_task(b.remote.post("x", payload))
+        asked = await b.peer.receive()
+        assert asked[:2] == (CON, 2) and asked[4] == path("x") + [(27, b"\x0e"), (60, b"\x07\xd0")]
+        assert asked[5] == payload[:1024]
+        b.peer.send(message(ACK, 95, asked[2], asked[3], [(27, b"\x0e")]))
+        asked = await b.peer.receive()
+        assert asked[:2] == (CON, 2) and asked[4] == path("x") + [(27, b"\x16")] and asked[5] == payload[1024:]
+        b.peer.send(message(ACK, 68, asked[2], asked[3], [(27, b"\x16")]))
+        assert (await task).code == 68
+
+
+async def test_one_message_too_large_is_refused_with_an_error_that_says_why():
+    async with Bench() as b:
+        error = await raises_async(ValueError, b.remote.once(2, "x", bytes(2000)))
         assert "2000" in str(error) and "mtu=1152" in str(error)
         assert b.peer.try_receive() is None
 

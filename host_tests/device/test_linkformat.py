@@ -150,16 +150,22 @@ def test_only_get_is_allowed():
     assert read(host.receive(message(CON, 2, 1, b"", CORE))[0][0])[:2] == (ACK, 133)
 
 
-def test_links_that_do_not_fit_are_an_internal_error_with_a_line_that_says_what_to_do():
+def test_links_that_do_not_fit_go_out_in_blocks():
+    # RFC 7959 2.2, 2.4; RFC 6690 7.3
     host = offering(*[("resource/%02d" % i, "") for i in range(10)], mtu=100)
-    errors = []
-    host.server.on_error = lambda resource, error: errors.append((resource.path, str(error)))
-    assert discovered(host) == (160, [], "")
-    assert len(errors) == 1 and errors[0][0] == ".well-known/core"
-    assert "mtu=100" in errors[0][1] and "?rt=" in errors[0][1]
+    whole = ",".join(["</resource/%02d>" % i for i in range(10)])
+    assert len(whole) == 149
+    got = ""
+    for number in range(5):
+        more = number < 4
+        block = bytes((number << 4 | 8 * more | 1,))
+        sent = host.receive(message(CON, 1, 100 + number, b"t", CORE + ([(23, block[:1])] if number else [])))
+        _, code, _, _, options, payload = read(sent[0][0])
+        assert code == 69 and (12, b"\x28") in options and (23, block) in options, number
+        got += payload.decode()
+    assert got == whole
     assert discovered(host, ["href=/resource/07"])[2] == "</resource/07>"
-    assert discovered(host, [], NON, True) is None
-    assert len(errors) == 2
+    assert discovered(host, [], NON, True)[2] == whole[:32]
 
 
 def test_a_server_without_listed_resources_still_answers_unknown_paths():

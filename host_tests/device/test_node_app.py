@@ -350,7 +350,7 @@ class Laptop(Board):
 
         rows = board.sensors(config)
         if rows[0][0] != "temperature":
-            rows.insert(0, ("temperature", "Cel", "temperature", "Machine temperature", lambda: 45.125))
+            rows.insert(0, ("temperature", "Cel", "temperature", "Temperature", lambda: 45.125))
         return rows
 
     def signal(self):

@@ -317,3 +317,13 @@ def test_a_log_level_that_hides_everything_does_not_stop_the_sender():
     s.read(3)
     s.drain()
     assert s.remote.of("seq") == [2, 3] and s.remote.of("level") == []
+
+
+def test_who_follows_is_told_of_each_remote_that_answers_and_when_it_is_given_up():
+    s = Setup([None, timeout(), timeout(), None])
+    told = []
+    s.sender._follow = told.append
+    s.read(2)
+    while s.queue.queued:
+        s.step()
+    assert told == [s.remote, None, s.remote]

@@ -19,7 +19,7 @@ def make():
     lines = []
     records = Records(queue, clock, "n", 1)
     log = Log(records, "info", lines.append)
-    return Sensors(board, {"seed": 1}, queue, records, log), board, clock, queue, lines
+    return Sensors(board, {"seed": 1}, queue, records, log, clock), board, clock, queue, lines
 
 
 def paths(queue):
@@ -86,7 +86,7 @@ def test_samples_are_taken_at_multiples_of_the_interval():
 
     async def main():
         try:
-            await sensors.run(10, clock, sleep)
+            await sensors.run(10, sleep)
         except asyncio.CancelledError:
             pass
 

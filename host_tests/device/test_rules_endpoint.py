@@ -570,16 +570,31 @@ def test_an_unknown_critical_option_rejects_a_response_wherever_it_stands():
     assert c.endpoint.counters.malformed == malformed
 
 
-def test_a_block2_is_known_when_it_is_the_whole():
-    # RFC 7959 2.2: NUM 0 and no more to come, of any size; it has at most 3 bytes
+def test_a_block_option_is_known_once_and_of_at_most_three_bytes():
+    # RFC 7959 2.1
     c = client()
-    for value, event in (
-        (b"", RESPONSE), (b"\7", RESPONSE), (b"\0\0\6", RESPONSE), (b"\x08", REFUSED), (b"\x09", REFUSED),
-        (b"\x10", REFUSED), (b"\1\0", REFUSED), (b"\0\0\0\0", REFUSED),
+    for number in (23, 27):
+        for value, event in (
+            (b"", RESPONSE), (b"\7", RESPONSE), (b"\0\0\6", RESPONSE), (b"\x08", RESPONSE), (b"\x09", RESPONSE),
+            (b"\x10", RESPONSE), (b"\1\0", RESPONSE), (b"\0\0\0\0", REFUSED),
+        ):  # fmt: skip
+            assert answered(c, [(number, value)]) == event, value
+        assert answered(c, [(12, b""), (number, b"\6"), (28, b"")]) == RESPONSE
+        assert answered(c, [(number, b"\6"), (number, b"\6")]) == REFUSED  # RFC 7252 5.4.5: it is not repeatable
+    assert answered(c, [(23, b"\6"), (27, b"\6")]) == RESPONSE
+
+
+def test_a_notification_that_nobody_waits_for_is_rejected():
+    # RFC 7641 3.6; a CON anyway (RFC 7252 4.2), a group's nothing (RFC 7252 8.1)
+    c = client()
+    token, news = b"unknown!", [(6, b"\1")]
+    for kind, options, multicast, wanted in (
+        (NON, news, False, True), (NON, [], False, False), (NON, news, True, False), (CON, news, False, True),
+        (ACK, news, False, False),
     ):  # fmt: skip
-        assert answered(c, [(23, value)]) == event, value
-    assert answered(c, [(12, b""), (23, b"\6"), (28, b"")]) == RESPONSE
-    assert answered(c, [(23, b"\6"), (23, b"\6")]) == REFUSED  # RFC 7252 5.4.5: it is not repeatable
+        sent = c.receive(message(kind, CONTENT, 7, token, options, b"x"), "s", multicast)
+        assert sent == ([(message(RST, 0, 7), "s")] if wanted else []), (kind, options, multicast)
+    assert c.results == []
 
 
 def test_a_response_with_more_options_than_the_table_holds_is_refused():

@@ -163,9 +163,33 @@ def test_a_code_that_is_none_is_an_internal_error():
     assert s.ask("a")[0] == INTERNAL and len(s.errors) == 1
 
 
-def test_a_response_larger_than_mtu_is_an_internal_error():
+def test_a_response_larger_than_mtu_goes_out_in_blocks():
+    # RFC 7959 2.2, 2.4: Block2 0/1/128, and how much there is
+    s = Site(mtu=200, replay_bytes=200)
+    text = "".join([chr(65 + i % 26) for i in range(200)])
+    s.serve("long", lambda request, response: response.text(text), methods="GET POST PUT")
+    for code, wanted in ((GET, 69), (POST, 68), (PUT, 68)):
+        assert s.ask("long", code) == (wanted, text[:128].encode())
+        assert [o for o in s.options if o[0] in (12, 23, 28)] == [(12, b""), (23, b"\x0b"), (28, b"\xc8")]
+        assert s.ask(path("long") + [(23, b"\x13")], code) == (wanted, text[128:].encode()), code
+        assert (23, b"\x13") in s.options
+    assert s.errors == []
+
+
+def test_an_error_larger_than_mtu_is_an_internal_error():
     s = Site(mtu=200)
-    s.serve("long", lambda request, response: response.text("x" * 200))
+
+    def long(request, response):
+        response.code = 131
+        response.text("x" * 200)
+
+    s.serve("long", long)
+    assert s.ask("long") == (INTERNAL, b"")
+    assert len(s.errors) == 1 and isinstance(s.errors.pop()[1], ValueError)
+
+
+def test_options_larger_than_mtu_are_an_internal_error():
+    s = Site(mtu=200)
 
     def options(request, response):
         response.text("x" * 100)
@@ -174,7 +198,7 @@ def test_a_response_larger_than_mtu_is_an_internal_error():
 
     s.serve("options", options)
     s.serve("many", lambda request, response: [response.option(8, b"") for _ in range(25)])
-    for where in ("long", "options", "many"):
+    for where in ("options", "many"):
         assert s.ask(where) == (INTERNAL, b""), where
         assert len(s.errors) == 1 and isinstance(s.errors.pop()[1], ValueError)
 

@@ -357,7 +357,7 @@ def test_a_turn_that_came_in_the_last_moment_is_used_though_the_time_is_over():
 def test_a_request_that_cannot_be_written_when_its_turn_comes_passes_it_on():
     loop = Virtual(exchanges=1, tx_slots=1)
     first = loop.call("s", "a")
-    bad = [Caller(loop, loop.remote(loop.wire, "s").post("x", b"y" * 2000)) for _ in range(2)]
+    bad = [Caller(loop, loop.remote(loop.wire, "s").post("x" * 256)) for _ in range(2)]
     loop.callers += bad
     loop.step()
     loop.call("s", "c")

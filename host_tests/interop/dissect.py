@@ -1,4 +1,4 @@
-"""tshark's reading of recorded datagrams, from a capture file written by hand, to compare with our decoder's."""
+"""tshark's reading of recorded datagrams, from a capture file written by hand, and our decoder's, to be compared."""
 
 import struct
 import subprocess
@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from coaplet.message import Message
+from coaplet.wire import HEAD, parse_options
 from interop.relay import Datagram
 
 _LINKTYPE_RAW = 101  # packets begin with their IP header
 _COAP_PORT = 5683
 _SERVER = b"\x7f\0\0\1"
 _UDP = 17
+_ROOM = 64  # options of a message
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,27 @@ class Reading:
     token: bytes
     options: tuple[tuple[int, bytes], ...]
     payload: bytes
+
+
+def our_reading(data: bytes) -> Reading | None:
+    """Read a datagram as the endpoint does; None: a format error."""
+    kind, tkl, code = data[0] >> 4 & 3, data[0] & 15, data[1]
+    if tkl > 8 or 4 + tkl > len(data):
+        return None
+    message = Message(_ROOM)
+    message.data, message.table[9] = data, len(data)
+    if parse_options(data, 4 + tkl, len(data), message.table) < 0:
+        return None
+    cells = range(HEAD, HEAD + 3 * message.table[1], 3)
+    options = [message.table[k : k + 3] for k in cells]
+    return Reading(
+        kind=kind,
+        code=code,
+        mid=int.from_bytes(data[2:4]),
+        token=data[4 : 4 + tkl],
+        options=tuple((number, data[pos : pos + n]) for number, pos, n in options),
+        payload=bytes(message.payload),  # pyright: ignore[reportArgumentType]
+    )
 
 
 def write_capture(path: Path, datagrams: Sequence[Datagram]) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from interop.dissect import our_reading
 from interop.processes import run_ours
 
 OVERVIEW = b"This is a test server made with libcoap"
@@ -87,11 +88,12 @@ def test_requests_at_once(fast_runtime, link):
     assert max(time["ms"], created["ms"]) < slow["ms"]  # NSTART counts until the empty ACK
 
 
-def test_a_block_is_not_taken_for_the_whole(runtime, link):
-    """The resource comes in blocks (RFC 7959), which we cannot put together yet: an error, and no Timeout."""
+def test_a_resource_in_blocks_is_put_together(runtime, link):
     reply, _ = run_ours(runtime, "node", link.uri, [request("GET", "example_data")])
-    assert reply["error"] == "CoapError" and "critical option" in reply["text"]
-    assert link.datagrams[1].line == "server ACK 2.05"
+    assert reply["code"] == "2.05"
+    answers = [datagram for datagram in link.datagrams if datagram.line == "server ACK 2.05"]
+    blocks = [our_reading(datagram.data) for datagram in answers]
+    assert len(blocks) > 1 and payload(reply) == b"".join(block.payload for block in blocks if block)
 
 
 def test_long_options(fast_runtime, link):

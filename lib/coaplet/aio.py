@@ -57,8 +57,9 @@ class Node(Driver):
             if ex.message is None and ex.waiter is not None:
                 ex.message = CoapError(0, "the node was stopped")  # pyright: ignore[reportAttributeAccessIssue]
                 _resume(ex.waiter)
-        for turn in self.turns:
-            self._wake(turn)
+        for waiting in self.turns, self.endpoint.observations:
+            for turn in waiting:
+                self._wake(turn)
         self._close()
         await asyncio.sleep(0)
 

@@ -1,5 +1,7 @@
 # Requests of ours (RFC 7252 5.2-5.4): what a user calls. Waiting is left to the driver: asyncio or a plain loop.
 
+import json as _json
+
 from .codes import CoapError, Reset, SecurityError, Timeout
 from .message import Message
 from .port import const, random_bytes, ticks_diff
@@ -7,6 +9,9 @@ from .uri import unquote
 from .wire import copy
 
 _HOUR_MS = const(3600000)
+_TOO_LARGE = const(141)
+_ROOM = const(64)  # of mtu for header and options (message.py)
+_BYTES = (bytes, bytearray, memoryview)
 
 # Counters (counters.py)
 _N_WAITS = const(14)
@@ -52,33 +57,91 @@ class Remote:
         """DELETE. Arguments: see request()."""
         return self.request(4, path, **kwargs)
 
+    def fetch(self, path="", payload=None, **kwargs):
+        """FETCH (RFC 8132 2): a GET whose payload says what is wanted. Arguments: see request()."""
+        return self.request(5, path, payload, **kwargs)
+
+    def patch(self, path="", payload=None, **kwargs):
+        """PATCH (RFC 8132 3). Arguments: see request()."""
+        return self.request(6, path, payload, **kwargs)
+
+    def ipatch(self, path="", payload=None, **kwargs):
+        """iPATCH (RFC 8132 3), which may be repeated. Arguments: see request()."""
+        return self.request(7, path, payload, **kwargs)
+
+    def observe(self, path="", **kwargs):
+        """Observe a resource (RFC 7641). Returns an Observation, to be iterated over with `async for`, and ended with
+        `await cancel()`, or by leaving `async with`. Arguments: see observation.Observation.
+        """
+        from .observation import Observation
+
+        return Observation(self, path, **kwargs)
+
     async def request(
+        self, method, path="", payload=None, json=None, ct=None, timeout_ms=None, into=None, progress=None, **kwargs
+    ):
+        """Send a request and wait for its response, both in blocks where they are large (RFC 7959).
+
+        method: GET, POST, ...; payload: of Content-Format ct: str, bytes-like, a file (seek, readinto) or an iterator
+        of bytes-like; json: an object to send as JSON instead; accept: the Content-Format wanted; options: pairs
+        (number, int, str or bytes); confirmable: CON or NON; timeout_ms: for each message of it, MAX_TRANSMIT_WAIT
+        (93 s) from sending if None.
+        into: what a response's payload goes into: a bytearray, or a file (write); None: at most 16 KiB, see
+        reply.payload. progress(bytes, of, out): called after each block, out is True for those of the request; `of`
+        None where it is not known. block: bytes of a block at the most, 16 to 1024. start: the block of that size to
+        begin with, of a response, where an earlier try got so far.
+        """
+        if not 0 < method < 32:
+            raise ValueError("a method lies between 1 and 31")
+        if json is not None:
+            payload = _json.dumps(json, separators=(",", ":"))
+            ct = 50
+        if method == 1 or method == 4:
+            if payload is not None:
+                raise ValueError("a GET or DELETE has no payload (RFC 7252 5.5)")
+        elif isinstance(payload, str):
+            payload = payload.encode()
+        room = self._driver.endpoint.mtu - _ROOM
+        if into is None and "start" not in kwargs and "block" not in kwargs:
+            if payload is None or isinstance(payload, _BYTES) and len(payload) <= room:
+                try:
+                    reply = await self.once(method, path, payload, ct, timeout_ms=timeout_ms, **kwargs)
+                    if reply.uint(23, 0, 3) < 8:  # it is the first block, and the last one
+                        return reply
+                except CoapError as error:
+                    reply = None
+                    hint = error.reply.uint(27, None, 3) if error.reply and payload else None
+                    if error.code != _TOO_LARGE or hint is None:
+                        raise
+                    kwargs["block"] = 16 << (hint & 7)  # RFC 7959 2.9.3: smaller blocks would do
+            else:
+                reply = None
+        else:
+            reply = None
+        try:
+            from .transfer import transfer
+        except ImportError:
+            raise CoapError(0, "this build has no transfer.py: it takes and gives what fits mtu", reply)
+        return await transfer(self, method, path, payload, ct, timeout_ms, into, progress, reply, **kwargs)
+
+    async def once(
         self,
         method,
         path="",
         payload=None,
-        json=None,
         ct=None,
         accept=None,
         options=(),
         confirmable=True,
         timeout_ms=None,
+        token=None,
     ):
-        """Send a request and wait for its response.
-
-        method: GET, POST, ...; payload: str or bytes-like, of Content-Format ct; json: an object to send as JSON
-        instead; accept: the Content-Format wanted; options: pairs (number, int, str or bytes); confirmable: CON or
-        NON; timeout_ms: for all of it, MAX_TRANSMIT_WAIT (93 s) from sending if None.
-        """
-        if not 0 < method < 32:
-            raise ValueError("a method lies between 1 and 31")
-        if (method == 1 or method == 4) and (payload is not None or json is not None):
-            raise ValueError("a GET or DELETE has no payload (RFC 7252 5.5)")
+        """Send one message and wait for its response: request() without blocks. token: a bytearray of 8, its own."""
         if accept is not None and not 0 <= accept < 65536:
             raise ValueError("accept is a Content-Format, 0 to 65535")
         ex, timeout_ms = await self._open(confirmable, timeout_ms)
         try:
-            out = self._begin(ex, method)
+            out = self._begin(ex, method, token)
             if self.host:
                 out.option(3, self.host)
             if self._base:
@@ -88,9 +151,7 @@ class Remote:
                 out.option(17, accept)
             for number, value in options:
                 out.option(number, value)
-            if json is not None:
-                out.json(json)
-            elif payload is not None:
+            if payload is not None:
                 out.payload(payload, ct)
             return await self._exchange(ex, timeout_ms)
         finally:
@@ -111,7 +172,12 @@ class Remote:
         finally:
             self._driver.release(ex)
 
-    def _begin(self, ex, method):
+    def _begin(self, ex, method, token=None):
+        copy(ex.token, 0, token or self.new_token(), 0, 8)
+        return self._driver.endpoint.begin(ex, method)
+
+    def new_token(self):
+        """Returns a token that was not used before, valid until the next one."""
         token = self._token
         i = 7
         while i > 4:
@@ -119,8 +185,7 @@ class Remote:
             if token[i]:
                 break
             i -= 1
-        copy(ex.token, 0, token, 0, 8)
-        return self._driver.endpoint.begin(ex, method)
+        return token
 
     async def _open(self, confirmable, timeout_ms):
         """Wait for a slot and for NSTART. Returns the exchange and what is left of timeout_ms."""
@@ -187,16 +252,7 @@ class Remote:
         if not isinstance(result, Message):
             self._lost = self.port is not None and isinstance(result, Timeout)
             raise result
-        if result.code > 127:
-            payload = result.payload
-            try:
-                text = payload.decode() if result.content_format is None else ""
-            except (UnicodeError, ValueError):
-                text = ""
-            raise CoapError(result.code, text, result)
-        if result.truncated:
-            raise CoapError(0, "the response is larger than mtu=%d bytes" % driver.endpoint.mtu, result)
-        return result
+        return check(result, driver.endpoint.mtu)
 
     def __repr__(self):
         return "<Remote %s>" % self.transport.format(self.peer)
@@ -212,6 +268,19 @@ class Turn:
         self.ex = None
         self.ended = False  # the peer was a session, which is no more
         self.waiter = None  # the driver's
+
+
+def check(reply, mtu):
+    """Returns a reply; raises CoapError for one that is an error, or not whole."""
+    if reply.code > 127:
+        try:
+            text = reply.payload.decode() if reply.content_format is None else ""
+        except (UnicodeError, ValueError):
+            text = ""
+        raise CoapError(reply.code, text, reply)
+    if reply.truncated:
+        raise CoapError(0, "the response is larger than mtu=%d bytes" % mtu, reply)
+    return reply
 
 
 def settle(endpoint, event):

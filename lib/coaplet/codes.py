@@ -7,14 +7,16 @@
 CODES = (
     "1 GET,2 POST,3 PUT,4 DELETE,5 FETCH,6 PATCH,7 IPATCH,65 Created,66 Deleted,67 Valid,68 Changed,69 Content,"
     "95 Continue,128 Bad Request,129 Unauthorized,130 Bad Option,131 Forbidden,132 Not Found,133 Method Not Allowed,"
-    "134 Not Acceptable,136 Request Entity Incomplete,140 Precondition Failed,141 Request Entity Too Large,"
-    "143 Unsupported Content-Format,157 Too Many Requests,160 Internal Server Error,161 Not Implemented,"
-    "162 Bad Gateway,163 Service Unavailable,164 Gateway Timeout,165 Proxying Not Supported,"
+    "134 Not Acceptable,136 Request Entity Incomplete,137 Conflict,140 Precondition Failed,"
+    "141 Request Entity Too Large,143 Unsupported Content-Format,150 Unprocessable Entity,157 Too Many Requests,"
+    "160 Internal Server Error,161 Not Implemented,162 Bad Gateway,163 Service Unavailable,164 Gateway Timeout,"
+    "165 Proxying Not Supported,"
 )
-# Options (RFC 7252 5.10)
+# Options (RFC 7252 5.10, RFC 7641 2, RFC 7959 2.1 and 4)
 OPTIONS = (
     "1 If-Match,3 Uri-Host,4 ETag,5 If-None-Match,6 Observe,7 Uri-Port,8 Location-Path,11 Uri-Path,12 Content-Format,"
-    "14 Max-Age,15 Uri-Query,17 Accept,20 Location-Query,35 Proxy-Uri,39 Proxy-Scheme,60 Size1,"
+    "14 Max-Age,15 Uri-Query,17 Accept,20 Location-Query,23 Block2,27 Block1,28 Size2,35 Proxy-Uri,"
+    "39 Proxy-Scheme,60 Size1,"
 )
 
 

@@ -14,6 +14,7 @@ _EVENT = const(21)
 _READY = const(22)
 
 _REQUEST = const(1)  # an event (endpoint.py)
+_HEARD = const(6)
 _PORT = const(5683)  # RFC 7252 6.1
 _FEW = const(32)  # slots that are searched one by one
 
@@ -30,14 +31,15 @@ class Driver:
     listen: URIs to serve at, "coap://0.0.0.0", "coap://[::]:5683", "coaps://0.0.0.0"; none: a client only, on a port
     of its own. psk: for coaps, a dict of identities and keys, or a function of an identity (bytes) that returns the
     key or None. dtls: Dtls's other arguments, as a dict (dtls/layer.py).
-    transports: home-made ones; the attribute has all, these first. async_slots: async handlers at a time.
+    transports: home-made ones; the attribute has all, these first. async_slots: async handlers at a time. observers: of
+    all resources together. transfers: uploads in blocks at a time, and answers in blocks to other methods than GET.
     limits: Endpoint's arguments.
     """
 
     timed = ()  # what has deadlines beside the endpoint: secure.py's
     dtls = None
 
-    def __init__(self, *listen, transports=(), async_slots=2, psk=None, dtls=None, **limits):
+    def __init__(self, *listen, transports=(), async_slots=2, observers=8, transfers=2, psk=None, dtls=None, **limits):
         self.endpoint = _endpoint(limits)
         if dtls:
             self.dtls = dtls
@@ -45,7 +47,7 @@ class Driver:
         self.server = None
         self._serve = None
         self.turns = []  # of callers that wait for an exchange
-        self._async_slots = async_slots
+        self._slots = (async_slots, transfers, observers)
         self.transports = list(transports)
         self.running = False
         for uri in listen:
@@ -87,6 +89,8 @@ class Driver:
         observe=False,
         options=(),
         etag=None,
+        body=None,
+        every_ms=0,
     ):
         """Serve a path with the function that this decorates: f(request, response), plain or async.
 
@@ -96,12 +100,26 @@ class Driver:
         a request with another one gets 4.02 (RFC 7252 5.4.1). etag(request): returns the resource's ETag, 1 to 8 bytes,
         or None where it does not exist; then If-Match, If-None-Match and ETag are settled before the handler (5.10.6,
         5.10.8), and a GET's response has the ETag.
+        observe: whether it can be observed (RFC 7641): True, every notification is a CON; n, every n-th is one, the
+        others NON, but for what is the last one for a while. every_ms: it changes so often; else changed() says when.
+        body: how a payload is taken that comes in blocks (RFC 7959): True, the handler is called for each, which has
+        request.offset and request.more; a bytearray, it is put together in there, and the handler sees a payload like
+        any other; a function of the first request, which returns a file (write, close) for it, request.body for the
+        handler, which closes it. None: a payload that is larger than a datagram is refused.
         """
         if self.server is None:
             from .server import Server, serve
 
-            self.server = Server(self.endpoint, self, self._async_slots)
+            self.server = Server(self.endpoint, self, *self._slots[:2])
             self._serve = serve
+        if observe and self.server.observers is None:
+            try:
+                from .observe import Observers
+
+                self.server.observers = Observers(self.server, self.endpoint, self, self._slots[2])  # pyright: ignore[reportAttributeAccessIssue]
+                self.timed += (self.server.observers,)
+            except ImportError:
+                observe = False  # a build without it
         try:
             from .linkformat import link_attributes
 
@@ -110,14 +128,21 @@ class Driver:
             attributes = None
 
         def register(handler):
-            self.server.add(path, handler, methods, ct, options, attributes, etag)
+            self.server.add(path, handler, methods, ct, options, attributes, etag, body, int(observe), every_ms)
             return handler
 
         return register
 
     def remove(self, path):
-        """Serve a path no longer. Returns whether it was served."""
+        """Serve a path no longer; its observers are told. Returns whether it was served."""
         return self.server is not None and self.server.remove(path)
+
+    def changed(self, path):
+        """Have the observers of a path notified (RFC 7641 4.2). Its handler is called for each, soon."""
+        for resource in self.server.resources if self.server else ():
+            if resource.path == (path[1:] if path.startswith("/") else path):
+                resource.changed()
+                break
 
     # Driving
 
@@ -137,6 +162,8 @@ class Driver:
 
     def _close(self):
         self.running = False
+        if self.server is not None:
+            self.server.close()
         for transport in self.transports:
             transport.close()
 
@@ -188,6 +215,9 @@ class Driver:
                         endpoint.counts[_N_SEND_ERRORS] += 1
 
     def _settle(self, event):
+        if event == _HEARD:
+            self.endpoint.observers.go_on(self.now())  # pyright: ignore[reportAttributeAccessIssue]
+            return
         from .client import settle
 
         ex = self.endpoint.exchange
@@ -241,11 +271,11 @@ class Driver:
         self.endpoint.handle_timeout(now)
         try:
             for timed in self.timed:
-                timed.handle_timeout(now)
+                timed.handle_timeout(now)  # pyright: ignore[reportAttributeAccessIssue]
         finally:
             for timed in self.timed:
-                if timed.deadline is not None:
-                    self.endpoint.arm(timed.deadline)
+                if timed.deadline is not None:  # pyright: ignore[reportAttributeAccessIssue]
+                    self.endpoint.arm(timed.deadline)  # pyright: ignore[reportAttributeAccessIssue]
             self._follow(now)
 
     # For client.Remote

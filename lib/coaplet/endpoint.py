@@ -20,6 +20,7 @@ RESPONSE = 2  # in rx, to `exchange`; code 0 is the answer to a ping
 TIMEOUT = 3  # `exchange` got no answer
 RESET = 4  # `exchange` was rejected by the peer
 REFUSED = 5  # the response to `exchange`, in rx, was rejected by us: it has a critical option that we do not know
+HEARD = 6  # an observer has acknowledged what it was told: observers.go_on()
 
 _REQUEST = const(1)
 _RESPONSE = const(2)
@@ -87,6 +88,7 @@ _END = const(9)
 _ANSWER = const(10)
 _RECORD = const(12)
 
+_CONTENT = const(69)
 _HEAD = const(13)
 _SPECIAL = const(256)
 _PIGGYBACKED = const(64 << 16 | 0x6000)  # where the payload lies, and the first byte of an ACK
@@ -156,6 +158,9 @@ class Endpoint(Transmission):
     duplicates: messages remembered, of safe and of unsafe methods each. replay_bytes: the longest reply kept for a
     repeat of an unsafe request. limits: Transmission's arguments.
     """
+
+    observers = None  # observe.Observers
+    observations = ()  # observation.Observation: of ours
 
     def __init__(self, duplicates=8, replay_bytes=80, max_options=16, **limits):
         super().__init__(max_options=max_options, **limits)
@@ -292,6 +297,8 @@ class Endpoint(Transmission):
             self.reject()  # a CoAP ping, too, is answered so (RFC 7252 4.3)
             return
         ex = self._by_mid(self.rx)
+        if self.observers and self.observers.on_empty(now, self.rx) and ex is None:
+            return
         if ex is None:
             self.counts[_N_UNEXPECTED] += 1
             return
@@ -325,7 +332,14 @@ class Endpoint(Transmission):
             counts[_N_MALFORMED] += 1
             return
         ex = self._by_token(rx)
+        watch = None
         if ex is None:
+            for watch in self.observations:
+                if watch.is_meant(rx):
+                    break
+            else:
+                watch = None
+        if ex is None and (watch is None or kind == _ACK):
             ex = self._by_mid(rx) if kind == _ACK else None
             if ex is not None and ex.state == _ANSWERING:
                 self._free(ex)  # RFC 7252 5.2.2: whatever else is in it, it acknowledges
@@ -334,7 +348,12 @@ class Endpoint(Transmission):
                 self._acknowledge_rx(rx)  # our ACK was lost
             else:
                 counts[_N_UNEXPECTED] += 1
+                if kind == _NON and not rx.multicast and find_option(table, 6, _HEAD):
+                    self._empty(_RST, table[_MID], rx.peer, rx.transport)  # RFC 7641 3.6: nobody wants them any more
                 self.reject()
+            return
+        if watch is not None:
+            self._handle_notification(now, watch)
             return
         if (table[3] or find_option(table, 11, _HEAD) or find_option(table, 15, _HEAD)) and not self._known():
             counts[_N_MALFORMED] += 1  # RFC 7252 5.4.1: an unrecognized critical option rejects the response
@@ -351,6 +370,23 @@ class Endpoint(Transmission):
         counts[_N_RESPONSES] += 1
         self._answer(ex)
 
+    def _handle_notification(self, now, watch):
+        """Take in what an observation of ours has to be told (RFC 7641 3.5)."""
+        rx = self.rx
+        table = rx.table
+        if not self._known():
+            self.counts[_N_MALFORMED] += 1
+            self._empty(_RST, table[_MID], rx.peer, rx.transport)
+            return
+        if table[_KIND] == _CON:
+            self._acknowledge_rx(rx)
+        if watch.is_news(now, rx):
+            self.counts[_N_RESPONSES] += 1
+            self.exchange = watch
+            self.counts[_EVENT] = _RESPONSE
+        else:
+            self.counts[_N_DUPLICATES] += 1
+
     def _known(self):
         """Tell whether each critical option of a response is one that we know."""
         table = self.rx.table
@@ -360,8 +396,8 @@ class Endpoint(Transmission):
         while k > _HEAD:
             k -= 3
             number = table[k]
-            # Block2, once, is known where it says that this is all (RFC 7959 2.2)
-            if number & 1 and (number != 23 or self.rx.uint(23, 8, 3) > 7 or find_option(table, 23, k + 3)):
+            # Block1 and Block2, once, are known (RFC 7959 2.1)
+            if number & 1 and (number != 23 and number != 27 or table[k + 2] > 3 or find_option(table, number, k + 3)):
                 return False
         return True
 
@@ -515,6 +551,21 @@ class Endpoint(Transmission):
             ring.mark(rx, _NOTHING)  # an async handler works on it no longer
         return False
 
+    def notification(self, rx):
+        """Begin a notification to the registration rx in the scratch, which must be free. Returns its Outgoing."""
+        out = self._scratch
+        out.reset(_CONTENT, rx.data, 4, rx.table[_TKL])
+        return out
+
+    def notify(self, now, rx, out, mid):
+        """Send what notification() returned, with a type that is rx's. Returns False where it does not fit mtu."""
+        try:
+            out.finish(rx.table[_KIND], mid)
+        except ValueError:
+            return False
+        self._send_scratch(rx.peer, rx.transport)
+        return True
+
     def take_rx(self):
         """Give rx away, to whoever needs it for longer than its event. Allocates: another Message."""
         rx = self.rx
@@ -528,22 +579,27 @@ class Endpoint(Transmission):
             hot[1] = new.table
         return rx
 
-    def defer(self, now, code):
-        """Hand rx to an async handler. Returns an Exchange (.message the request, .out the response, begun
-        with code), to be given to complete() or release(); or None when all async slots are taken.
+    def defer(self, now, code, rx=None):
+        """Hand the endpoint's rx, or an observer's registration, to an async handler.
+
+        Returns an Exchange (.message the request, .out the response, begun with code), to be given to complete() or
+        release(); or None when all async slots are taken.
         """
         ex = self._idle_handler
         if ex is None:
             self.counts[_N_REFUSED] += 1
             return None
         self._idle_handler = ex.next
-        rx = ex.message = self.take_rx()
+        asked = rx is None
+        if asked:
+            rx = self.take_rx()
+            self._duplicates.mark(rx, _IN_WORK)
+        ex.message = rx
         self._own(ex, rx.peer, rx.transport)
         table = rx.table
-        ex.mid = table[_MID]
+        ex.mid = table[_MID] if asked else -1
         ex.out.reset(code, rx.data, 4, table[_TKL])
-        self._duplicates.mark(rx, _IN_WORK)
-        if table[_KIND] == _CON:
+        if asked and table[_KIND] == _CON:
             ex.state = _RUNNING
             ex.deadline = ticks_add(now, _ACK_DELAY_MS)
             self._watch(now, ex)
@@ -558,7 +614,17 @@ class Endpoint(Transmission):
         Raises ValueError when the response does not fit mtu: then write a shorter one and call again.
         """
         rx = ex.message
-        if ex.state == _ACKED and rx.table[_KIND] == _CON:
+        if ex.mid < 0:  # a notification, which observe.py repeats
+            mid = self._next_mid(now, ex.peer, ex.transport)
+            if mid < 0:
+                self.counts[_N_NO_MIDS] += 1
+                self._free(ex)
+                return
+            ex.out.finish(rx.table[_KIND], mid)
+            ex.mid = mid
+            ex.state = _ONCE
+            self._set_due(ex)
+        elif ex.state == _ACKED and rx.table[_KIND] == _CON:
             ex.out.finish(_ACK, ex.mid)
             self._send_separate(now, ex)
         elif self._finish(now, rx, ex.out):

@@ -22,6 +22,7 @@ _VIEWS = const(32)  # memoryviews an Outgoing keeps: a slice costs 32 bytes, a k
 _COUNT = const(1)
 _PAYLOAD = const(2)
 _LOOK = const(3)
+_PART = const(3)
 _KIND = const(5)
 _SIZE = const(5)
 _CODE = const(6)
@@ -31,6 +32,10 @@ _END = const(9)
 _CAPACITY = const(10)
 _TOKEN = const(11)
 
+_WINDOW = const(15)  # in [3]: block.py
+_KEPT = const(48)
+
+_BYTES = (bytes, bytearray, memoryview)
 _CONSTANTS = (bytes, str)  # a tuple written where it is used would be made each time
 _len = len  # found sooner than a builtin
 _STR = str
@@ -44,9 +49,12 @@ class Message:
     multicast: it was sent to a group.
     payload: bytes, allocated anew each time (copy_into() allocates nothing); payload_size: how many, for nothing.
     content_format: its number, or None. max_age: seconds for which a response is fresh (RFC 7252 5.10.5).
+    body, offset, more: of a request or response in blocks (block.py, transfer.py).
     path: of a request, as str without a slash in front ("" is the root); query: its Uri-Query options, a list of str.
     remote: the sender's address as text.
     """
+
+    body = None  # what was put together of its blocks
 
     def __init__(self, capacity):
         self.data = b""
@@ -64,9 +72,11 @@ class Message:
         if name == "code" or name == "method":
             return table[_CODE]
         if name == "payload":
+            if isinstance(self.body, _BYTES):
+                return bytes(self.body)
             return bytes(self.data[table[_PAYLOAD] : table[_END]])
         if name == "payload_size":
-            return table[_END] - table[_PAYLOAD]
+            return len(self.body) if isinstance(self.body, _BYTES) else table[_END] - table[_PAYLOAD]
         if name == "kind":
             return table[_KIND]
         if name == "mid":
@@ -83,6 +93,9 @@ class Message:
             return self.uint(12, None, 2)
         if name == "max_age":
             return self.uint(14, 60)
+        if name == "offset" or name == "more":
+            block = self.uint(27, 0, 3)
+            return block & 8 != 0 if name == "more" else block >> 4 << 4 + (block & 7)
         if name == "path":
             return "/".join([_text(segment) for segment in self.options(11)])
         if name == "query":
@@ -96,11 +109,15 @@ class Message:
 
         Raises ValueError when buf is too short. Allocates: nothing.
         """
+        source = self.data
         start = self.table[_PAYLOAD]
-        n = self.table[_END] - start
+        n = self.payload_size
+        if isinstance(self.body, _BYTES):
+            source = self.body
+            start = 0
         if isinstance(buf, _CONSTANTS) or pos < 0 or pos + n > len(buf):
             raise ValueError("the payload has %d bytes: too many for the buffer" % n)
-        copy(buf, pos, self.data, start, n)
+        copy(buf, pos, source, start, n)
         return n
 
     def text(self):
@@ -139,6 +156,7 @@ class Message:
             k = find_option(table, number, k + 3)
         return values
 
+    @micropython.native
     def uint(self, number, default=None, longest=4):
         """The value of an option as integer (RFC 7252 3.2), or default where it is absent or longer than `longest`.
 
@@ -183,6 +201,7 @@ class Outgoing:
         self._token = b""
         self.next = None  # the endpoint's, of those that are free
         self.code = 0
+        self.total = 0  # bytes of a payload of which one block is kept (block.py)
         self.start = 0
         self.end = 0
 
@@ -204,9 +223,10 @@ class Outgoing:
         """Begin anew with another code: no options, no payload. The token stays."""
         self.code = code
         table = self.table
-        table[_COUNT] = 0
-        table[_SIZE] = 0
+        table[_COUNT] = table[_SIZE] = 0
+        table[_PART] &= _KEPT
 
+    @micropython.native
     def option(self, number, value):
         """Add an option, in any order; equal numbers stay in the order they came in.
 
@@ -257,6 +277,7 @@ class Outgoing:
     def write(self, data):
         """Append to the payload. data: str or bytes-like. Raises ValueError when it does not fit.
 
+        A response to whatever asks for blocks, or one that is larger than mtu, keeps one block of it (block.py).
         Returns the number of bytes. Allocates: nothing, or the encoded bytes of a str that is not ASCII.
         """
         n = _len(data)
@@ -264,21 +285,41 @@ class Outgoing:
         table = self.table
         size = table[_SIZE]
         pos = _HEADROOM + size
+        whole = table[_PART] & _WINDOW == 0
         if isinstance(data, _STR):
-            if TAKES_STR and pos + n <= _len(buf) and copy_ascii(n, data, buf, pos) == n:
+            if TAKES_STR and whole and pos + n <= _len(buf) and copy_ascii(n, data, buf, pos) == n:
                 table[_SIZE] = size + n
                 return n
             data = data.encode()
             n = _len(data)
-        if pos + n > _len(buf):
-            raise ValueError("a payload of %d bytes does not fit mtu=%d" % (size + n, _len(buf)))
+        if not whole or pos + n > _len(buf):
+            self._write_part(data, n)
+            return n
         copy(buf, pos, data, 0, n)
         table[_SIZE] = size + n
         return n
 
+    def _write_part(self, data, n):
+        try:
+            from .block import write
+        except ImportError:
+            raise ValueError("a payload of %d bytes does not fit mtu=%d" % (self.table[_SIZE] + n, len(self.buf)))
+        write(self, data, n)
+
+    def stream(self, source, ct=None):
+        """Set the payload to what source gives: a file (seek, readinto), or an iterator of str or bytes-like.
+
+        As much of it as one block holds is in memory at a time.
+        """
+        from .block import stream
+
+        stream(self, source)
+        if ct is not None:
+            self._format(ct)
+
     def payload(self, data, ct=None):
         """Set the payload. data: str or bytes-like; ct: its Content-Format, if any. Allocates: as write()."""
-        self.table[_SIZE] = 0
+        self.table[_SIZE] = self.total = 0
         self.write(data)
         if ct is not None:
             self._format(ct)
@@ -289,7 +330,12 @@ class Outgoing:
         t, buf, length, write = self._hot
         cells = ptr16(t)
         n = int(length(text))
-        if write and int(cells[_COUNT]) == 0 and int(cells[0]) > 0 and n + _HEADROOM <= int(cells[_CAPACITY]):
+        if (
+            write
+            and int(cells[_COUNT]) | int(cells[_PART]) & _WINDOW == 0
+            and int(cells[0]) > 0
+            and n + _HEADROOM <= int(cells[_CAPACITY])
+        ):
             # as it mostly is: ASCII that fits, no options so far
             if int(write(n, text, buf, _HEADROOM)) == n:
                 cells[_SIZE] = n
@@ -304,6 +350,7 @@ class Outgoing:
         """Set the payload to obj as JSON (Content-Format 50). Allocates the JSON text."""
         self.payload(_json.dumps(obj, separators=(",", ":")), 50)
 
+    @micropython.native
     def format(self):
         """The Content-Format that was set as a number, or None."""
         table = self.table

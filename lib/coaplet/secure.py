@@ -89,6 +89,9 @@ def _on_change(driver, layer, session):
             if turn.peer is session:
                 turn.ended = True
                 driver._wake(turn)
+        for watch in driver.endpoint.observations:
+            if watch.peer is session:
+                driver._wake(watch)
     for owner in session.owners:
         owner.on_change(session)
 
@@ -246,7 +249,7 @@ class SecureRemote(Remote):
             return await super().request(method, *args, timeout_ms=timeout_ms, **kwargs)
         except SecurityError:
             left = (timeout_ms or _WAIT_MS) - ticks_diff(self._driver.now(), start)
-            if method != _GET or not self.deadline or left <= 0:
+            if method != _GET or not self.deadline or left <= 0 or hasattr(kwargs.get("into"), "write"):
                 raise
         return await super().request(method, *args, timeout_ms=timeout_ms and left, **kwargs)
 

@@ -16,12 +16,15 @@ _HEAD = const(13)
 _COUNT = const(1)
 _PAYLOAD = const(2)
 _LOOK = const(3)
+_PART = const(3)
 _HASH = const(4)
 _KIND = const(5)
 _SIZE = const(5)
 _CODE = const(6)
 _ANSWER = const(10)
 
+_KEEP = const(16)  # in table[3] of a response: see block.py
+_TAGGED = const(32)
 _BELOW = const(65536)  # the hash of a path that ends in /* (wire.py)
 _RETRY_S = const(5)  # Max-Age of a 5.03 (RFC 7252 5.9.3.4): an async slot is soon free
 _METHODS = "GET POST PUT DELETE FETCH PATCH IPATCH"  # from code 1 on
@@ -30,6 +33,8 @@ _DEFAULT = b"\0\x45\x44\x44\x42\x45\x44\x44"  # the code of a success by method 
 _NON = const(1)
 _VALID = const(67)
 _CONTENT = const(69)
+_CONTINUE = const(95)
+_BAD_REQUEST = const(128)
 _BAD_OPTION = const(130)
 _NOT_FOUND = const(132)
 _METHOD_NOT_ALLOWED = const(133)
@@ -43,7 +48,13 @@ _NO_PROXYING = const(165)
 class Resource:
     """One path, or all below it, its handler, and what discovery says of it. Made by Server.add()."""
 
-    def __init__(self, path, handler, methods, ct, options, attributes, etag=None):
+    body = None
+    observe = 0  # every so many-th notification is a CON; 0: it is not observable
+    every_ms = 0
+    due = None  # when it is said to have changed the next time, as long as it has observers
+    observers = None  # of the server
+
+    def __init__(self, path, handler, methods, ct, options, attributes, etag=None, body=None, observe=0, every_ms=0):
         self.path = path  # without a slash in front
         self.handler = handler
         self.is_async = is_async(handler)
@@ -60,8 +71,19 @@ class Resource:
         self.options = options
         self.attributes = attributes
         self.etag = etag
+        if body is not None:
+            self.body = body
+        if observe:
+            self.observe = observe
+        if every_ms:
+            self.every_ms = every_ms
         self.below = path == "*" or path.endswith("/*")
         self.key = path_key(path[:-1].rstrip("/") if self.below else path)
+
+    def changed(self):
+        """Have all observers notified of the state that is to come of the handler now (RFC 7641 4.2)."""
+        if self.observers:
+            self.observers.changed(self)
 
 
 @micropython.viper
@@ -80,8 +102,13 @@ def serve(hot, now: int):
                 options = ptr16(o)
                 options[_COUNT] = 0
                 options[_SIZE] = 0
+                options[_PART] = _KEEP
+                if int(table[_CODE]) == 1:
+                    options[_PART] = 0
                 result = handler(rx, response)
                 if not result or not server.is_late(i, result):
+                    if int(options[_PART]) & 15:
+                        server.trim(now)
                     if answer < 256:
                         reply(replying, now, data)
                     else:
@@ -97,7 +124,11 @@ class Server:
     on_error(resource, exception): called when a handler fails; prints a line unless replaced.
     """
 
-    def __init__(self, endpoint, driver, async_slots):
+    observers = None  # observe.Observers
+    _blocks = None  # block.Transfers
+    _now = 0  # when an async handler was last given something
+
+    def __init__(self, endpoint, driver, async_slots, transfers=2):
         self._endpoint = endpoint
         self._hot = endpoint.serving
         self._hot += [self, find_path, None, None, None]
@@ -107,6 +138,7 @@ class Server:
         self.on_error = print_error
         self._tag = None  # the ETag for the response to the request at hand
         self._index()
+        self._transfers = transfers
         try:
             from .linkformat import well_known
 
@@ -114,10 +146,29 @@ class Server:
         except ImportError:
             pass  # a build without discovery
 
-    def add(self, path, handler, methods, ct, options, attributes, etag=None):
-        """Serve a path with a handler; a path that is served already is replaced. Returns the Resource."""
-        resource = Resource(path[1:] if path.startswith("/") else path, handler, methods, ct, options, attributes, etag)
+    def blocks(self):
+        """block.Transfers, from when it is first needed on; False in a build that serves what fits a datagram."""
+        if self._blocks is None:
+            try:
+                from .block import Transfers
+
+                self._blocks = Transfers(self._endpoint, self._transfers)
+                self._driver.timed = getattr(self._driver, "timed", ()) + (self._blocks,)
+            except ImportError:
+                self._blocks = False
+        return self._blocks
+
+    def add(self, path, *args):
+        """Serve a path with a handler; a path that is served already is replaced. Returns the Resource.
+
+        args: Resource's other arguments.
+        """
+        resource = Resource(path[1:] if path.startswith("/") else path, *args)
         self.remove(path)
+        if resource.body is not None and not self.blocks():
+            raise ValueError("body= needs block.py, which this build has not")
+        if resource.observe:
+            resource.observers = self.observers
         if resource.is_async:
             self._make_async_slots()
         self.resources.append(resource)
@@ -132,8 +183,14 @@ class Server:
             if resource.path == path:
                 self.resources.remove(resource)
                 self._index()
+                resource.changed()
                 return True
         return False
+
+    def close(self):
+        """The driver stops: files of uploads are closed."""
+        if self._blocks:
+            self._blocks.close()  # pyright: ignore[reportAttributeAccessIssue]
 
     def _index(self):
         """Lay out the routes of wire.find_path(): each resource's with every method's hash, and with that of none."""
@@ -154,7 +211,8 @@ class Server:
             cells += (at, offset, -n)
             resource = self.resources[i]
             self._routed.append(resource)
-            handlers.append(None if resource.is_async or resource.etag is not None else resource.handler)
+            careful = resource.is_async or resource.etag is not None or callable(resource.body)
+            handlers.append(None if careful else resource.handler)
         self._endpoint.serving[8:11] = (array("i", cells), keys, handlers)
 
     def _find(self, rx):
@@ -189,40 +247,67 @@ class Server:
         """Answer any request: for a path below a resource's, with options to be looked at, for an async handler."""
         endpoint = self._endpoint
         rx = endpoint.rx
-        table = rx.table
-        code = table[_CODE]
         resource = self._find(rx)
-        response = endpoint.reply(_DEFAULT[code & 7])
+        response = endpoint.reply(_DEFAULT[rx.table[_CODE] & 7])
         try:
-            if table[_LOOK] & 3 and self._refuses(rx, resource, response):
-                if table[_KIND] == _NON and response.code == _BAD_OPTION:
+            if rx.table[_LOOK] & 3 and self._refuses(rx, resource, response):
+                if rx.table[_KIND] == _NON and response.code == _BAD_OPTION:
                     endpoint.reject()  # RFC 7252 5.4.1
                     return
-            elif code > 7:
-                response.code = _METHOD_NOT_ALLOWED
-            elif resource is None:
-                response.code = _NOT_FOUND
-            elif not resource.mask >> code & 1:
-                response.code = _METHOD_NOT_ALLOWED
-            elif table[_LOOK] & 4:  # the payload is not whole (RFC 7252 4.6, 5.9.2.9)
-                response.code = _TOO_LARGE
-                response.option(60, max(0, endpoint.mtu - table[_PAYLOAD]))
-            elif resource.etag is None or self._wanted(resource, rx, response):
-                tag = None if resource.etag is None else self._tag
-                if not resource.is_async:
-                    result = resource.handler(rx, response)
-                    if result is None or not self._late(resource, result):
-                        _finish(rx, response, tag)
-                        endpoint.send_reply(now)
-                        return
-                if self._defer(now, resource, code, tag):
-                    return
-                response.clear(_UNAVAILABLE)
-                response.option(14, _RETRY_S)
-            endpoint.send_reply(now)
+            elif self.answer(now, resource, rx, response):
+                return
         except Exception as error:
             self._fail(resource, response, error)
-            endpoint.send_reply(now)
+            if resource is not None:
+                self._observe(now, resource, rx, response, None)
+        if rx.body is not None:
+            rx.body = None  # rx is the next request's, too
+        endpoint.send_reply(now)
+
+    def answer(self, now, resource, rx, response, observer=None):
+        """Write the response to a request, or, for an observer, a notification. Returns whether a task will do that.
+
+        Raises what the handler does.
+        """
+        table = rx.table
+        code = table[_CODE]
+        response.table[_PART] = _part(code, resource)
+        self._now = now
+        if code > 7:
+            response.code = _METHOD_NOT_ALLOWED
+        elif resource is None:
+            response.code = _NOT_FOUND
+        elif not resource.mask >> code & 1:
+            response.code = _METHOD_NOT_ALLOWED
+        elif table[_LOOK] & 4:  # the payload is not whole (RFC 7252 4.6, 5.9.2.9)
+            response.code = _TOO_LARGE
+            response.option(60, max(0, self._endpoint.mtu - table[_PAYLOAD]))
+            if resource.body is not None and self.blocks():
+                self.blocks().too_large(rx, response)  # pyright: ignore[reportAttributeAccessIssue]
+        elif resource.etag is not None and not self._wanted(resource, rx, response):
+            self._observe(now, resource, rx, response, observer)
+        elif not self._in_blocks(rx, resource) or not self.blocks().begin(now, resource, rx, response):  # pyright: ignore[reportAttributeAccessIssue]
+            tag = None if resource.etag is None else self._tag
+            if not resource.is_async:
+                result = resource.handler(rx, response)
+                if result is None or not self._late(resource, result):
+                    self._finish(now, resource, rx, response, tag, observer)
+                    return False
+            if self._defer(now, resource, rx, tag, observer):
+                return True
+            if hasattr(rx.body, "close"):
+                rx.body.close()
+            rx.body = None
+            response.clear(_UNAVAILABLE)
+            response.option(14, _RETRY_S)
+        return False
+
+    @micropython.native
+    def _in_blocks(self, rx, resource):
+        """Tell whether a request is one of block.py's."""
+        if callable(resource.body):
+            return self.blocks()
+        return rx.table[_LOOK] & 1 and (rx.uint(23) is not None or rx.uint(27) is not None)
 
     def _wanted(self, resource, rx, response):
         """Tell whether the handler is to be called, by the preconditions of a resource that has ETags."""
@@ -257,34 +342,42 @@ class Server:
         self._make_async_slots()
         return True
 
-    def _defer(self, now, resource, code, tag):
+    def _defer(self, now, resource, rx, tag, observer):
         """Start the task of an async handler. Returns False when no slot is free."""
         if not hasattr(self._driver, "spawn"):
             raise RuntimeError("an async handler needs coaplet.Node")
         endpoint = self._endpoint
-        ex = endpoint.defer(now, _DEFAULT[code])
+        ex = endpoint.defer(now, self._hot[3].code, None if observer is None else rx)
         if ex is None:
             return False
+        ex.out.table[_PART] = _part(rx.table[_CODE], resource)
         try:
-            self._driver.spawn(self._run(resource, ex, tag), ex)
+            if self._in_blocks(rx, resource):
+                from .block import prepare
+
+                prepare(ex.message, ex.out)
+            self._driver.spawn(self._run(resource, ex, tag, observer), ex)
         except Exception as error:
             self._fail(resource, ex.out, error)
             endpoint.complete(now, ex)
+            if observer is not None:
+                self.observers.was_sent(observer, ex)  # pyright: ignore[reportAttributeAccessIssue]
         return True
 
-    async def _run(self, resource, ex, tag):
+    async def _run(self, resource, ex, tag, observer):
         rx = ex.message
         ended = None
         try:
             if isinstance(await resource.handler(rx, ex.out), _TEXTS):
                 raise TypeError(_RETURNED)
             if ex.message is rx:
-                _finish(rx, ex.out, tag)
+                self._finish(self._now, resource, rx, ex.out, tag, observer)
         except BaseException as error:
             if not isinstance(error, Exception):
                 ended = error  # cancelled: by stop(), which has taken the slot away, or with what the handler awaited
             if ex.message is rx:
                 self._fail(resource, ex.out, error)
+                self._observe(self._now, resource, rx, ex.out, observer)
         tries = 2
         while ex.message is rx and tries:
             tries -= 1
@@ -293,8 +386,37 @@ class Server:
                 tries = 0
             except Exception as error:
                 self._fail(resource, ex.out, error)
+        if observer is not None:
+            self.observers.was_sent(observer, ex)  # pyright: ignore[reportAttributeAccessIssue]
         if ended is not None:
             raise ended
+
+    def trim(self, now):
+        """Say which block the scratch has, where it is not the whole payload."""
+        self.blocks().finish(now, self._endpoint.rx, self._hot[3])  # pyright: ignore[reportAttributeAccessIssue]
+
+    @micropython.native
+    def _finish(self, now, resource, rx, response, tag, observer):
+        """See that a response has the format that was asked for (RFC 7252 5.10.4), and a success its ETag (5.10.6.1).
+
+        Then, which block it is, and whether it is the first one of an observation.
+        """
+        wanted = rx.uint(17, None, 2)
+        if wanted is not None and response.code == _CONTENT and response.format() not in (None, wanted):
+            response.clear(_NOT_ACCEPTABLE)
+        elif tag is not None and response.code < 96 and not response.has(4):
+            response.option(4, tag)
+        if resource.body is True and response.code < 96 and rx.more:
+            response.code = _CONTINUE  # what it answered counts for the last block
+        if response.code == _CONTINUE or response.table[_PART] & 15:
+            self.blocks().finish(now, rx, response)  # pyright: ignore[reportAttributeAccessIssue]
+        self._observe(now, resource, rx, response, observer)
+
+    @micropython.native
+    def _observe(self, now, resource, rx, response, observer):
+        """Begin, go on with, or end an observation as a request asks for (RFC 7641 3.1, 4.1)."""
+        if resource.observe and self.observers:
+            self.observers.on_response(now, resource, rx, response, observer)
 
     def _fail(self, resource, response, error):
         """Turn what a handler raised into a response (RFC 7252 5.5.2)."""
@@ -342,6 +464,11 @@ class Server:
                     continue
                 if number == 5 and not n and (resource is None or resource.etag is not None):
                     continue
+                if (number == 23 or number == 27) and n < 4 and self.blocks():
+                    if rx.uint(number) & 7 < 7:
+                        continue
+                    response.code = _BAD_REQUEST  # the size is reserved (RFC 7959 2.2)
+                    return True
                 if number == 17 and n < 3:
                     if resource is None or not resource.formats or not resource.mask >> table[_CODE] & 1:
                         continue
@@ -355,13 +482,9 @@ class Server:
         return False
 
 
-def _finish(rx, response, tag):
-    """See that a response has the format that was asked for (RFC 7252 5.10.4), and a success its ETag (5.10.6.1)."""
-    wanted = rx.uint(17, None, 2)
-    if wanted is not None and response.code == _CONTENT and response.format() not in (None, wanted):
-        response.clear(_NOT_ACCEPTABLE)
-    elif tag is not None and response.code < 96 and not response.has(4):
-        response.option(4, tag)
+def _part(code, resource):
+    """What block.py is to do with a response that is larger than a block."""
+    return (0 if code == 1 else _KEEP) | (_TAGGED if resource and resource.etag else 0)
 
 
 _TEXTS = (str, bytes)

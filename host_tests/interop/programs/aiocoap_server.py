@@ -36,6 +36,29 @@ class Slow(resource.Resource):
         return Message(payload=b"slow, but here", content_format=0)
 
 
+class Bulk(resource.Resource):
+    async def render_get(self, request: Message) -> Message:
+        return Message(payload=LARGE * 3, content_format=0)
+
+
+class Clock(resource.ObservableResource):
+    """Its state is a number, another one each 100 ms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._n = 0
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            self._n += 1
+            self.updated_state()
+
+    async def render_get(self, request: Message) -> Message:
+        return Message(payload=str(self._n).encode(), content_format=0, max_age=1)
+
+
 class Store(resource.Resource, resource.PathCapable):
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +82,7 @@ class Store(resource.Resource, resource.PathCapable):
 async def main(host: str, port: int) -> None:
     site = resource.Site()
     site.add_resource([".well-known", "core"], resource.WKCResource(site.get_resources_as_linkheader))
-    for name in ("text", "large", "echo", "inspect", "slow", "store"):
+    for name in ("text", "large", "echo", "inspect", "slow", "store", "bulk", "clock"):
         site.add_resource([name], globals()[name.capitalize()]())
     await aiocoap.Context.create_server_context(site, bind=(host, port))
     await asyncio.get_running_loop().create_future()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from coaplet_tools.bench import load, probes, report
 from coaplet_tools.bench.processes import Broken, cpus, interruption
-from coaplet_tools.bench.subjects import RESIDENT, SECURE, SUBJECTS, Subject, serving
+from coaplet_tools.bench.subjects import BLOCKS, OBSERVED, RESIDENT, SECURE, SUBJECTS, Subject, serving
 from coaplet_tools.setup.places import BUILD, Unavailable
 
 WINDOWS = (8, 1)
@@ -44,7 +44,11 @@ def measure(rounds: int, seconds: float) -> report.Figures:
     say(f"{_MANY:,} peers")
     figures |= probes.peers(rounds, _MANY)
     say("coaps")
-    return figures | probes.coaps(rounds)
+    figures |= probes.coaps(rounds)
+    say("1 MB in blocks")
+    figures |= probes.blocks(rounds)
+    say("notifications")
+    return figures | probes.notifications(rounds)
 
 
 def growth(generator: Path, subject: Subject) -> int:
@@ -87,6 +91,8 @@ def main() -> int:
         report.goals_table(figures),
         *(report.subjects_table(figures, SUBJECTS, window) for window in WINDOWS),
         report.coaps_table(figures, SECURE),
+        report.blocks_table(figures, BLOCKS),
+        report.notifications_table(figures, OBSERVED),
     ):
         print("", *lines, sep="\n")
     print()

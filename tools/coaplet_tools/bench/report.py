@@ -47,10 +47,14 @@ GOALS = {
     "peers_10000_vs_10": Goal(1.5, most=True),
     "peers_10000_vs_10_sent": Goal(1.5, most=True),
     "coaps_to_coap": Goal(0.35),
+    "blocks_vs_libcoap": Goal(0.5),
+    "notifications_vs_aiocoap": Goal(10),
     "rss_growth_bytes": Goal(0, most=True),
     "rss_growth_asyncio_bytes": Goal(0, most=True),
     "rss_growth_cpython_bytes": Goal(0, most=True),
 }
+
+COMPARED = ("libcoap_coaps_to_coap", "blocks_pair_vs_libcoap")  # ratios without a goal
 
 Figures = dict[str, float]
 
@@ -89,7 +93,7 @@ def of_loads(loads: Mapping[tuple[str, int], Sequence[Load]]) -> Figures:
 def goals_table(figures: Figures) -> list[str]:
     """Write each figure that is a ratio or has a goal."""
     names = [f"{name}_w{window}" for name in RATIOS for window in (8, 1)]
-    names = [name for name in dict.fromkeys((*names, *GOALS, "libcoap_coaps_to_coap")) if name in figures]
+    names = [name for name in dict.fromkeys((*names, *GOALS, *COMPARED)) if name in figures]
     lines = [f"{'':26}{'median':>10}  {'min to max':18}{'by CPU':>8}{'goal':>16}"]
     for name in names:
         spread = ""
@@ -121,8 +125,31 @@ def coaps_table(figures: Figures, subjects: Mapping[str, Subject]) -> list[str]:
     for prefix, subject in subjects.items():
         for scheme in ("coap", "coaps"):
             start = f"{prefix}{scheme}"
-            cpu, low, high = (figures[f"{start}_cpu_us{end}"] for end in ("", "_min", "_max"))
             rps, waited = (figures[f"{start}_{what}"] for what in ("rps", "waited"))
             what = f"{subject.what}, {scheme}"
-            lines.append(f"{what:36}{cpu:10.1f}  {f'{low:.1f} to {high:.1f}':19}{rps:10,.0f}{waited:7.0f}%")
+            lines.append(f"{what:36}{_spread(figures, f'{start}_cpu_us')}{rps:10,.0f}{waited:7.0f}%")
     return lines
+
+
+def blocks_table(figures: Figures, subjects: Mapping[str, Subject]) -> list[str]:
+    """Write what 1 MB in blocks took of each server, and of coaplet's client and server."""
+    lines = [f"{'1 MB in blocks of 1,024 bytes':36}{'ms':>10}  {'min to max':19}{'CPU ms':>10}"]
+    for prefix, subject in subjects.items():
+        cpu = f"{figures[f'{prefix}blocks_cpu_ms']:10.1f}"
+        lines.append(f"{subject.what:36}{_spread(figures, f'{prefix}blocks_ms')}{cpu}")
+    lines.append(f"{'both ends coaplet, MicroPython':36}{_spread(figures, 'blocks_pair_ms')}".rstrip())
+    return lines
+
+
+def notifications_table(figures: Figures, subjects: Mapping[str, Subject]) -> list[str]:
+    """Write what a notification costs each server."""
+    lines = [f"{'CON notifications, 8 observers':36}{'CPU us':>10}  {'min to max':19}{'a second':>10}"]
+    for prefix, subject in subjects.items():
+        rps = f"{figures[f'{prefix}notifications_rps']:10,.0f}"
+        lines.append(f"{subject.what:36}{_spread(figures, f'{prefix}notifications_cpu_us')}{rps}")
+    return lines
+
+
+def _spread(figures: Figures, name: str) -> str:
+    value, low, high = (figures[f"{name}{end}"] for end in ("", "_min", "_max"))
+    return f"{value:10.1f}  {f'{low:.1f} to {high:.1f}':19}"

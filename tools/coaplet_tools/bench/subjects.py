@@ -77,6 +77,19 @@ SECURE = {
     "libcoap_": Subject("libcoap", "libcoap's coap-server, C", lambda port: [*_libcoap(port), "-k", KEY], put=True),
 }
 
+# What 1 MB is fetched from, "big"; libcoap's has to be given it. By the prefix of its figures
+BLOCKS = {
+    "": Subject("blocks", "coaplet.Loop, MicroPython", _micropython("blocks_probe.py")),
+    "libcoap_": Subject("libcoap", "libcoap's coap-server, C", _libcoap, put=True),
+}
+
+# What is observed, "o"
+OBSERVERS = 8
+OBSERVED = {
+    "": Subject("observed", "coaplet.Loop, MicroPython", _micropython("observe_probe.py")),
+    "aiocoap_": Subject("aiocoap", "aiocoap, CPython", _python("aiocoap_observed.py", str(OBSERVERS))),
+}
+
 # Whose resident memory is watched. With MicroPython's default of 2 MB, the heap's last pages would be touched for the
 # first time only after some 13,000 requests; of this one there is no part left by then that was never in use.
 _HEAP = ("-X", "heapsize=512K")

@@ -6,6 +6,7 @@
     writer.py              one thread owns the database; records are committed in batches
     records.py schema.py   what a record is; how it lies in SQLite
     devices.py             the keys of devices that come over coaps
+    settings.py            the configuration that is kept for each of them
     query.py               reading a database, also one that is being written
     show.py watch.py text.py    the terminal
     errors.py etag.py

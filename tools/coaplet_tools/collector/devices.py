@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from coaplet_tools.collector.errors import CollectorError
-from coaplet_tools.collector.schema import DEVICES, open_to_read, open_to_write, protect
+from coaplet_tools.collector.schema import DEVICES, SETTINGS, open_to_read, open_to_write, protect
 
 _KEY_BYTES = 16  # what AES-128 can make use of
 _LONGEST = 128  # RFC 4279 5.3
@@ -51,7 +51,7 @@ def add(database: Path, identity: str, *, replace: bool = False) -> bytes:
 
 
 def remove(database: Path, identity: str) -> None:
-    """Take a device's key away. Raises CollectorError where it has none."""
+    """Take a device's key away, and its configuration. Raises CollectorError where it has no key."""
     open_to_read(database).close()  # what is not there is not made here
     with closing(open_to_write(database)) as connection:
         try:
@@ -60,6 +60,8 @@ def remove(database: Path, identity: str) -> None:
                 _has_devices(connection)
                 and connection.execute(f"DELETE FROM {DEVICES} WHERE identity = ?", (identity,)).rowcount
             )
+            if _has(connection, SETTINGS):
+                connection.execute(f"DELETE FROM {SETTINGS} WHERE identity = ?", (identity,))
             _clear_log(connection)
         except sqlite3.Error as error:
             raise CollectorError(f"{database}: cannot be written: {error}") from error
@@ -140,7 +142,11 @@ def _key(connection: sqlite3.Connection, identity: str) -> bytes | None:
 
 
 def _has_devices(connection: sqlite3.Connection) -> bool:
-    found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (DEVICES,))
+    return _has(connection, DEVICES)
+
+
+def _has(connection: sqlite3.Connection, table: str) -> bool:
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,))
     return found.fetchone() is not None
 
 

@@ -18,6 +18,7 @@ VERSION = 1
 COLUMNS = ("received", "node", "boot", "seq", "kind", "path", "level", "module", "msg", "value", "unit", "ts", "body")
 
 DEVICES = "devices"
+SETTINGS = "settings"
 
 _BUSY_S = 2.0  # how long to wait for somebody else's lock
 
@@ -51,8 +52,10 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     WAL: others read while it is written. synchronous=FULL: a commit is on the disk when it returns.
     Raises CollectorError.
     """
+    # Never the file of a database that this process has open: to close it gives up SQLite's locks on it (POSIX), and
+    # whoever opens it then takes the log for abandoned, and removes it with all that comes to it afterwards.
     with suppress(OSError):  # SQLite says better what is wrong
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     try:
         connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     except sqlite3.Error as error:

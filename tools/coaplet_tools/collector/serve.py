@@ -16,12 +16,13 @@ from coaplet_tools.collector.devices import Keyring
 from coaplet_tools.collector.errors import CollectorError
 from coaplet_tools.collector.refusals import Refusals
 from coaplet_tools.collector.resources import Display, Resources
+from coaplet_tools.collector.settings import Settings
 from coaplet_tools.collector.show import complain
 from coaplet_tools.collector.writer import Writer
 
 # Requests that wait for a commit; the next one gets 5.03. Requests remembered: what comes twice within 247 s while
 # fewer others came is answered from there, and all the rest by UNIQUE(node, boot, seq).
-_LIMITS = {"async_slots": 256, "duplicates": 10_000, "exchanges": 256, "tx_slots": 64}
+_LIMITS = {"async_slots": 256, "duplicates": 10_000, "exchanges": 256, "tx_slots": 64, "observers": 1000}
 
 
 # A session is kept for 3 h after its device's last word; with a Connection ID (RFC 9146) it outlives a change of the
@@ -35,7 +36,7 @@ _DTLS = {
     "half_open": 1000,
     "handshakes": 100,
 }
-_KEYS_S = 1.0  # how often to see whose key has gone
+_KEYS_S = 1.0  # how often to see whose key has gone, and whether a configuration was changed
 
 
 class Collector:
@@ -69,6 +70,7 @@ class Collector:
             )
         self._resources = Resources(self.node, self._writer, display)
         self.counts = self._resources.counts
+        self._settings = Settings(self.node, database) if self._secure else None
         self.addresses: list[str] = []
         self.uris: list[str] = []
 
@@ -77,6 +79,8 @@ class Collector:
         try:
             if self._secure:
                 self.keys = Keyring(self._database)
+            if self._settings:
+                self._settings.open()
             await self.node.start()
         except OSError as error:
             await self._close()
@@ -104,6 +108,8 @@ class Collector:
     async def _close(self) -> None:
         if self.keys is not None:
             self.keys.close()
+        if self._settings:
+            self._settings.close()
         await self._writer.__aexit__()
 
     def _find_key(self, identity: bytes) -> bytes | None:
@@ -116,11 +122,16 @@ class Collector:
         return key
 
     async def _watch_keys(self, keys: Keyring) -> None:
-        """End the sessions of devices whose key has gone. None comes back: to resume one, the key is asked for, too."""
+        """End the sessions of devices whose key has gone. None comes back: to resume one, the key is asked for, too.
+
+        Tell the others when a configuration was changed.
+        """
         while True:
             await asyncio.sleep(_KEYS_S)
             if gone := keys.revoked():
                 self.end_sessions(gone)
+            if self._settings:
+                self._settings.look()
 
     def end_sessions(self, identities: set[bytes]) -> int:
         """End all sessions of devices, and the handshakes that have asked for their keys. Returns how many."""

@@ -18,8 +18,8 @@ _DRIVERS = ("__init__", "aio", "poll", "udp")
 # What each file's part is to do; None: all of the library
 PARTS: dict[str, tuple[str, ...] | None] = {
     "package.json": None,
-    "package-client.json": (*_DRIVERS, "client", "sync"),
-    "package-server.json": (*_DRIVERS, "server", "linkformat", "linkfilter", "conditional"),
+    "package-client.json": (*_DRIVERS, "client", "observation", "sync", "transfer"),
+    "package-server.json": (*_DRIVERS, "server", "block", "observe", "linkformat", "linkfilter", "conditional"),
 }
 
 

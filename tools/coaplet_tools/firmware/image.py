@@ -26,8 +26,8 @@ _OF_DEBIAN = "RPI_PICO"
 # 2025-04-15, when MicroPython 1.25.0 came out: the date that the REPL's banner shows
 _RELEASED = "1744675200"
 # Bytes of flash for a ROMFS, below the file system, in the image out of Debian's packages: what `make romfs` makes of
-# library and node takes two thirds. The port has none by itself. In CFLAGS its search for strings would not see it.
-ROM_SIZE = 128 * 1024
+# library and node takes nine tenths. The port has none by itself. In CFLAGS its search for strings would not see it.
+ROM_SIZE = 160 * 1024
 _ROM = f"-DMICROPY_DEF_BOARD=MICROPY_HW_ROMFS_BYTES={ROM_SIZE}"
 # How the boot ROM of a chip names itself in a UF2 file. Where a chip is missing here, the port's own build makes it.
 _UF2_FAMILIES = {"rp2040": "0xe48bff56"}

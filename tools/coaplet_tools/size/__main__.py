@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from coaplet_tools.lint.tree import ROOT
-from coaplet_tools.mpy import compile_bundle, compile_package
+from coaplet_tools.mpy import NODE, bundle_size, compile_bundle, compile_package
 from coaplet_tools.setup.state import program
 from coaplet_tools.size.budgets import BUDGETS
 from coaplet_tools.size.smallest import smallest_heap
@@ -65,8 +65,11 @@ def measure() -> dict[str, int]:
     figures["mpy_bytes_dtls"] = sum(size for name, size in dtls.items() if name not in _OPTIONAL)
     figures["mpy_bytes_dtls_client_alone"] = sum(size for name, size in dtls.items() if name not in _OPTIONAL + _SERVER)
     figures["mpy_bytes_plain_node"] = bundle["node"] + bundle["__init__"]
+    server = [*(name for name in NODE if name != "client"), "block", "observe"]
+    figures["mpy_bytes_server_block_observe"] = bundle_size(ROOT / "lib/coaplet", ROOT / "build/size/server", server)
     figures |= _probe("heap_probe.py")
     figures["heap_node_class1"] = _probe("heap_probe.py", "class1")["heap_node"]
+    figures["heap_node_busy"] = _probe("heap_probe.py", "{}", "busy")["heap_node"]
     for limit, (low, high) in _LIMITS.items():
         less, more = (_probe("heap_probe.py", json.dumps({limit: n}))["heap_node"] for n in (low, high))
         figures[f"heap_per_{limit}"] = round((more - less) / (high - low))

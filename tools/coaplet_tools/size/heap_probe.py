@@ -1,7 +1,8 @@
-"""Runs on the 32-bit unix port: the heap of a plain node, PORT [LIMITS as JSON | class1]. Prints JSON.
+"""Runs on the 32-bit unix port: the heap of a plain node, PORT [LIMITS as JSON | class1] [busy]. Prints JSON.
 
 heap_import_mpy: all that importing the modules of a server and client leaves in use. heap_node: what a running node
-adds to that, having served and sent one request (to itself, over its socket).
+adds to that, having served and sent one request (to itself, over its socket); busy: and while it has 8 observers and
+2 uploads under way.
 """
 
 import asyncio
@@ -19,7 +20,9 @@ def used():
 async def main(port, bare):
     from coaplet import CLASS1, Node
 
-    for name in "client", "linkformat", "server", "udp":  # which a node would import at their first use
+    busy = sys.argv[-1] == "busy"
+    names = "client,linkformat,server,udp"  # which a node would import at their first use
+    for name in (names + ",block,observe" if busy else names).split(","):
         __import__("coaplet." + name)
     await asyncio.sleep_ms(1)
     figures = {"heap_import_mpy": used() - bare}
@@ -33,6 +36,16 @@ async def main(port, bare):
     def temperature(request, response):
         response.text("21.5")
 
+    if busy:
+
+        @node.resource("o", observe=True)
+        def observed(request, response):
+            response.text("21.5")
+
+        @node.resource("u", methods="PUT", body=True)
+        def upload(request, response):
+            pass
+
     if "async_slots" in limits:
 
         @node.resource("slow")
@@ -45,6 +58,13 @@ async def main(port, bare):
         reply = await remote.get("t")
         assert reply.payload == b"21.5"
         reply = None
+        await asyncio.sleep_ms(1)
+    if busy:
+        for i in range(8):
+            await remote.once(1, "o", options=((6, 0),), token=bytearray(b"observe%d" % i))
+        for i in range(2):
+            await remote.once(3, "u?%d" % i, bytes(64), options=((27, 8 | 2),))
+        assert node.server.observers.count() == 8
         await asyncio.sleep_ms(1)
     figures["heap_node"] = used() - before
     await node.stop()
