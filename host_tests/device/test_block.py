@@ -4,12 +4,15 @@ The figures are in test_rfc7959_flows.py, losses in test_transfer_lossy.py. The 
 message by message, in virtual time; at last by our client.
 """
 
+import gc
 from binascii import crc32
 
 from coaplet.codes import CoapError
+from fuzzing import EMULATED, allocated
+from harness import BOARD
 from helpers import ACK, CON, NON, message, path, raises, read
 from net import Network
-from node_net import File, NetNode, blk, number_of, pattern, two, values
+from node_net import Brief, File, NetNode, blk, number_of, pattern, two, values
 
 GET, POST, PUT, FETCH = 1, 2, 3, 5
 CREATED, CHANGED, CONTENT, CONTINUE = 65, 68, 69, 95
@@ -552,6 +555,40 @@ def test_spoofed_first_blocks_leave_an_honest_peer_served():
     assert len([f for f in s.files if not f.closed]) <= 2  # and none is left open for ever
     s.network.run_for(LIFETIME_MS + 1000)
     assert all([f.closed for f in s.files])
+
+
+def test_ten_thousand_spoofed_peers_leave_memory_at_its_limits_and_an_honest_one_served():
+    # 7.1, RFC 7641 7; fewer on slow machines
+    n = 100 if BOARD else 500 if EMULATED else 10000
+    s = Server(transfers=2, observers=4)
+
+    @s.resource("o", observe=True)
+    def o(request, response):
+        response.text("state")
+
+    observers = s.server.observers
+    sizes = []
+    for i in range(n):
+        peer = "spoofed%d" % i
+        s.ask(GET, "o", [(6, b"")], peer=peer)
+        assert s.upload(0, True, bytes(1024), "file", 1024, peer=peer)[1] in (CONTINUE, UNAVAILABLE)
+        s.files = [f for f in s.files if not f.closed]
+        assert observers.count() <= 4 and len(s.files) <= 2
+        if i % (n // 5) == n // 5 - 1:
+            gc.collect()
+            gc.collect()
+            sizes.append(allocated())
+    assert max(sizes[1:]) <= sizes[0] + 2048, sizes
+    assert s.ask(GET, "o", peer="honest")[5] == b"state"
+    whole = pattern(2000)
+    for number in (0, 1):
+        m = s.upload(number, number < 1, whole[number * 1024 :][:1024], "file", 1024, peer="honest")
+        assert m[1] == (CREATED if number else CONTINUE)
+    assert s.taken == [whole]
+    s.changed("o")  # who acknowledges nothing makes room
+    s.network.log = Brief()
+    s.network.run_for(100000)
+    assert observers.count() == 0 and values(s.ask(GET, "o", [(6, b"")], peer="honest"), 6)
 
 
 def test_an_answer_to_an_upload_comes_in_blocks():
