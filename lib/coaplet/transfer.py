@@ -204,7 +204,7 @@ async def _download(remote, method, path, payload, ct, into, progress, reply, of
         else:
             whole.write(memoryview(reply.data)[reply.table[_PAYLOAD] : reply.table[_END]])
         offset += n
-        if progress:
+        if progress and n:
             progress(offset, first.uint(28), False)
         if block is None or not block & 8:
             break
