@@ -12,6 +12,7 @@
 
 from binascii import crc32
 
+from .message import largest_szx
 from .port import const, ticks_add, ticks_diff
 from .wire import copy, find_option
 
@@ -108,8 +109,7 @@ def stream(out, source):
 
 def _open(out, block, szx):
     """Have a block of the payload kept: where it begins, or the next smaller one that fits mtu."""
-    while 16 << szx > len(out.buf) - _HEADROOM:
-        szx -= 1
+    szx = min(szx, largest_szx(len(out.buf) - _HEADROOM))
     out.skip = block
     out.total = 0
     out.table[_PART] = out.table[_PART] & _KEPT | szx + 1
@@ -294,10 +294,7 @@ class Transfers:
 
     def too_large(self, rx, response):
         """Say in a 4.13 which size of blocks would do (RFC 7959 2.9.3): the datagram was larger than mtu."""
-        szx = _LARGEST
-        while 16 << szx > self._endpoint.mtu - _HEADROOM:
-            szx -= 1
-        response.option(27, (rx.uint(27, 8, 3) & 8) | szx)
+        response.option(27, (rx.uint(27, 8, 3) & 8) | largest_szx(self._endpoint.mtu - _HEADROOM))
 
     # Slots
 

@@ -557,7 +557,7 @@ class Endpoint(Transmission):
         out.reset(_CONTENT, rx.data, 4, rx.table[_TKL])
         return out
 
-    def notify(self, now, rx, out, mid):
+    def notify(self, rx, out, mid):
         """Send what notification() returned, with a type that is rx's. Returns False where it does not fit mtu."""
         try:
             out.finish(rx.table[_KIND], mid)

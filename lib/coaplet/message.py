@@ -175,6 +175,14 @@ class Message:
         return value
 
 
+def largest_szx(n):
+    """The SZX of the largest block of at most n bytes (RFC 7959 2.2): 6 for 1,024; -1 where even 16 are too many."""
+    szx = 6
+    while szx >= 0 and 16 << szx > n:
+        szx -= 1
+    return szx
+
+
 def _text(value):
     try:
         return value.decode()

@@ -5,6 +5,7 @@
 # registers again, with the same token (3.3.1). Where the server does not observe, it is asked anew each Max-Age.
 
 from .codes import CoapError, SecurityError, Timeout
+from .message import largest_szx
 from .port import const, getrandbits, ticks_add, ticks_diff
 from .wire import same
 
@@ -33,9 +34,9 @@ class Observation:
     """
 
     def __init__(self, remote, path="", method=_GET, payload=None, ct=None, options=(), block=1024, **kwargs):
-        szx = 6
-        while 16 << szx > block:
-            szx -= 1
+        szx = largest_szx(block)
+        if szx < 0:
+            raise ValueError("block lies between 16 and 1024 bytes")
         self._remote = remote
         self._request = (method, path, payload, ct)
         self._options = tuple(options)

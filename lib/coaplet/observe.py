@@ -312,7 +312,7 @@ class Observers:
         except Exception as error:
             server._fail(resource, response, error)
         o.pending = 0
-        if not endpoint.notify(now, rx, response, mid):
+        if not endpoint.notify(rx, response, mid):
             self.free(o)
             return
         self._note(now, o, mid, response.code, con)

@@ -6,12 +6,12 @@
 # begins anew. A build without it takes and gives what fits a datagram.
 
 from .codes import CoapError, Timeout
+from .message import largest_szx
 from .port import const, ticks_add, ticks_diff
 
 _PAYLOAD = const(2)
 _END = const(9)
 _HEADROOM = const(64)
-_LARGEST = const(6)
 _MOST = const(16384)  # bytes of a payload put together in memory
 _TRIES = const(3)  # of one block, and of a whole response
 _WAIT_S = const(60)  # the longest that a server may have us wait
@@ -81,11 +81,9 @@ async def transfer(
     remote, method, path, payload, ct, timeout_ms, into, progress, reply, block=1024, start=0, options=(), **kwargs
 ):
     """Remote.request() in blocks. reply: the first block of the response where there is one already."""
-    szx = _LARGEST
-    while 16 << szx > min(block, remote._driver.endpoint.mtu - _HEADROOM):
-        szx -= 1
-        if szx < 0:
-            raise ValueError("block lies between 16 and 1024 bytes")
+    szx = largest_szx(min(block, remote._driver.endpoint.mtu - _HEADROOM))
+    if szx < 0:
+        raise ValueError("block lies between 16 and 1024 bytes")
     kwargs["timeout_ms"] = timeout_ms
     first = ()
     if block < 1024 or start:
