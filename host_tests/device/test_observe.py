@@ -145,6 +145,15 @@ def test_an_error_is_no_registration_and_ends_one():
     assert m[1] == 131 and values(m, 6) == [] and s.count == 0
 
 
+def test_a_change_for_one_peer_is_told_to_that_one_alone():
+    s = Sensor()
+    s.register("a")
+    s.register("b")
+    s.state = b"1"
+    s.changed("x", "b")
+    assert [(payload, to) for _, _, _, payload, to in s.news(1)] == [(b"1", "b")]
+
+
 def test_a_registration_longer_than_what_is_kept_is_a_plain_request():
     s = Sensor()
     room = 96 - len(message(CON, GET, 1, b"", [OBSERVE] + path("x"))) + 4

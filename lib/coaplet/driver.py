@@ -137,11 +137,11 @@ class Driver:
         """Serve a path no longer; its observers are told. Returns whether it was served."""
         return self.server is not None and self.server.remove(path)
 
-    def changed(self, path):
-        """Have the observers of a path notified (RFC 7641 4.2). Its handler is called for each, soon."""
+    def changed(self, path, peer=None):
+        """Have the observers of a path notified (RFC 7641 4.2), or only that peer. Its handler is called for each, soon."""
         for resource in self.server.resources if self.server else ():
             if resource.path == (path[1:] if path.startswith("/") else path):
-                resource.changed()
+                resource.changed(peer)
                 break
 
     # Driving

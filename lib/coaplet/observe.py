@@ -84,11 +84,11 @@ class Observers:
         return len([1 for o in self._slots if o.resource])
 
     @micropython.native
-    def changed(self, resource):
-        """Notify the observers of a resource: now, or as soon as they may be told. Allocates: nothing."""
+    def changed(self, resource, peer=None):
+        """Notify the observers of a resource, or that peer: now, or as soon as they may be told. Allocates: nothing."""
         now = self._driver.now()
         for o in self._slots:
-            if o.resource is resource:
+            if o.resource is resource and (peer is None or o.peer == peer):
                 o.dirty = True
                 if not o.timeout_ms and not o.pending:  # else it is looked at afterwards
                     self._set(now)

@@ -80,10 +80,10 @@ class Resource:
         self.below = path == "*" or path.endswith("/*")
         self.key = path_key(path[:-1].rstrip("/") if self.below else path)
 
-    def changed(self):
+    def changed(self, peer=None):
         """Have all observers notified of the state that is to come of the handler now (RFC 7641 4.2)."""
         if self.observers:
-            self.observers.changed(self)
+            self.observers.changed(self, peer)
 
 
 @micropython.viper
