@@ -325,6 +325,217 @@ def test_periodic_resources_tell_each_time():
     assert s.news(60000) == []
 
 
+# Our server: registrations that are alike
+
+
+def register_all(s, peers, **more):
+    for i, peer in enumerate(peers):
+        s.register(peer, b"t%d" % i, **more)
+    s.calls = 0
+
+
+def test_alike_registrations_are_told_of_one_call_of_the_handler():
+    s = Sensor()
+    peers = ["p%d" % i for i in range(5)]
+    register_all(s, peers)
+    for state in (b"1", b"a longer one", b""):
+        s.calls = 0
+        s.endpoint.go_on_from(s.endpoint.last_mid() // 256 * 256 + 253 & 0xFFFF)  # the upper byte changes, too
+        told = s.change(state)
+        assert s.calls == 1 and sorted([one[4] for one in told]) == peers
+        assert len({one[1] for one in told}) == 5  # Message IDs
+        messages = {to: read(data) for _, _, to, data in s.network.log[-5:]}
+        for i, peer in enumerate(peers):
+            m = messages[peer]
+            assert (m[0], m[1], m[3], m[5], values(m, 12)) == (CON, CONTENT, b"t%d" % i, state, [b""])
+        for _, mid, _, _, peer in told:
+            assert s.acknowledge(mid, peer) == []
+    assert s.news(200000) == [] and s.counters.send_errors == 0 and s.count == 5
+
+
+def test_registrations_that_differ_in_more_than_the_token_have_calls_of_their_own():
+    s = Sensor(observers=9)
+
+    @s.resource("y", observe=True)
+    def y(request, response):
+        response.payload(b"y", 0)
+
+    s.register("a", b"1")
+    for peer, token, more in (
+        ("b", b"1", {"method": FETCH}), ("c", b"1", {"method": FETCH, "payload": b"?"}), ("d", b"1", {}),
+        ("e", b"1", {"where": "y"}), ("f", b"11", {}), ("g", b"1", {"options": [(15, b"q")]}),
+        ("h", b"1", {"options": [(15, b"r")]}), ("i", b"1", {"options": [(60, b"r")]}),
+    ):  # fmt: skip
+        s.register(peer, token, **more)
+    s.calls = 0
+    s.changed("y")
+    told = {one[4]: one[3] for one in s.change(b"1")}
+    assert s.calls == 8 and sorted(told) == list("abcdefghi")
+    assert told["c"] == b"1?" and told["d"] == b"1" and told["e"] == b"y"
+
+
+def test_who_looks_at_the_peer_is_called_for_each():
+    for look in (lambda q: q.peer, lambda q: q.remote, lambda q: q.transport and q.peer):
+        s = Sensor()
+
+        @s.resource("mine", observe=True, etag=lambda request: b"%d" % s.calls)
+        def mine(request, response):
+            s.calls += 1
+            response.text(str(look(request)))
+
+        register_all(s, ("a", "b", "c"), where="mine")
+        s.changed("mine")
+        told = s.news(1)
+        assert s.calls == 3 and len(told) == 3
+        for _, _, _, payload, peer in told:
+            assert payload == str(peer).encode()
+
+
+def test_what_arrives_while_alike_ones_are_told_is_answered_and_they_are_told_right():
+    # a transport whose send() brings a request: the buffer that they share is written meanwhile
+    s = Sensor()
+
+    @s.resource("y")
+    def y(request, response):
+        response.payload(b"something else, and longer", 0)
+
+    register_all(s, ("a", "b", "c", "d"))
+    send = s.transports[0].send
+    sent = []
+
+    def sending(buf, peer):
+        sent.append(peer)
+        found = send(buf, peer)
+        if len(sent) == 2:
+            s.endpoint.handle_datagram(s.now(), message(CON, GET, 1, b"t9", path("y")), "e", s.transports[0])
+            s._follow(s.now())
+        return found
+
+    s.transports[0].send = sending
+    told = s.change(b"1")
+    assert sent == ["a", "b", "e", "c", "d"] and s.calls == 2
+    assert [(one[4], one[3]) for one in told if one[0] == CON] == [(peer, b"1") for peer in "abcd"]
+
+
+def test_an_etag_that_looks_at_the_transport_is_of_one_observer():
+    s = Sensor()
+    seen = []
+
+    @s.resource("mine", observe=True, etag=lambda request: seen.append(request.transport) or b"1")
+    def mine(request, response):
+        response.text("1")
+
+    register_all(s, ("a", "b", "c"), where="mine")
+    seen.clear()
+    s.changed("mine")
+    assert len(s.news(1)) == 3 and seen == [s.transports[0]] * 3
+
+
+def test_what_changes_while_it_is_written_is_told_to_nobody_else():
+    s = Sensor()
+    state = [0]
+
+    @s.resource("counter", observe=True)
+    def counter(request, response):
+        state[0] += 1
+        response.text(str(state[0]))
+        if state[0] < 12:
+            s.changed("counter")
+
+    for i in range(3):
+        s.register("p%d" % i, b"t%d" % i, where="counter")
+    told = s.news(1)
+    last = {}
+    while told:
+        _, mid, _, payload, peer = told.pop()
+        assert payload not in last.values() and int(payload) > int(last.get(peer, b"0"))
+        last[peer] = payload
+        told += s.acknowledge(mid, peer) + s.news(1)
+    assert min([int(payload) for payload in last.values()]) >= 10 and b"12" in last.values()
+
+
+def test_who_is_told_later_is_told_the_state_as_it_then_is():
+    s = Sensor()
+    register_all(s, ("a", "b"))
+    ((_, mid, _, _, _),) = [one for one in s.change(b"1") if one[4] == "a"]
+    s.state = b"2"  # and nobody says so
+    s.changed("x")
+    assert s.acknowledge(mid, "a")[0][3] == b"2"
+    s.state = b"3"
+    ((_, _, _, payload, peer),) = s.news_soon()  # the other one's, made anew
+    assert (payload, peer) == (b"3", "b")
+
+
+def test_a_con_and_a_non_are_written_apart():
+    s = Sensor(observe=2)
+    s.register("a", b"ta")
+    assert [one[0] for one in s.change(b"1", 4000)] == [NON]
+    register_all(s, ("b", "c"))
+    told = s.change(b"2")
+    assert sorted([(one[4], one[0], one[3]) for one in told]) == [("a", CON, b"2"), ("b", NON, b"2"), ("c", NON, b"2")]
+    assert s.calls == 2
+
+
+def test_alike_registrations_with_another_first_format_end_with_4_06():
+    # 4.2: each has the format of its first response
+    s = Sensor()
+    s.register("a", b"1")
+    s.ct = 50
+    s.register("b", b"2")
+    s.register("c", b"3")
+    s.change(b"{}")
+    codes = {to: read(data)[1] for _, _, to, data in s.network.log[-3:]}
+    assert codes == {"a": NOT_ACCEPTABLE, "b": CONTENT, "c": CONTENT}
+
+
+def test_an_error_is_told_to_all_that_are_alike():
+    for observe in (1, 100):
+        s = Sensor(observe)
+        register_all(s, ("a", "b", "c"))
+        s.fails = 131
+        s.changed("x")
+        s.network.run_for(1)
+        found = [(to, read(data)) for _, _, to, data in s.network.log]
+        assert sorted([(to, m[1], m[3]) for to, m in found]) == [
+            ("a", 131, b"t0"),
+            ("b", 131, b"t1"),
+            ("c", 131, b"t2"),
+        ]
+        for to, m in found:
+            if m[0] == CON:
+                s.acknowledge(m[2], to)
+        assert s.count == 0
+
+
+def test_the_first_block_of_a_large_state_is_told_to_all_that_are_alike():
+    # RFC 7959 2.6; of a FETCH the rest is kept for each
+    for method, calls in ((GET, 1), (FETCH, 2)):
+        s = Sensor()
+        state = pattern(100)
+        register_all(s, ("a", "b"), method=method, options=[(23, b"\2")])
+        told = s.change(state)
+        assert s.calls == calls and sorted([(one[4], one[3]) for one in told]) == [("a", state[:64]), ("b", state[:64])]
+        for peer in ("a", "b"):
+            assert s.ask(method, "x", [(23, b"\x12")], peer=peer)[5] == state[64:]
+
+
+def test_all_that_are_alike_observe_what_has_come_to_the_path_since():
+    s = Sensor()
+    register_all(s, ("a", "b", "c"))
+
+    @s.resource("x", observe=True)
+    def another(request, response):
+        s.calls += 1
+        response.payload(s.state, 0)
+
+    for state in (b"new", b"newer"):
+        told = s.change(state) or s.news(1)
+        assert [one[3] for one in told] == [state] * 3
+        for _, mid, _, _, peer in told:
+            s.acknowledge(mid, peer)
+    assert s.calls == 2
+
+
 # Our server: what ends an observation
 
 
@@ -449,6 +660,30 @@ def test_async_handlers_are_observed():
             s.acknowledge(told[0][0][2])
         assert s.tell(5000) == []
     assert s.count == 1
+
+
+def test_async_handlers_are_called_for_each_observer_whose_peer_they_know():
+    s = Sensor(async_slots=4)
+    peers = []
+
+    @s.resource("slow", observe=True)
+    async def slow(request, response):
+        await s.sleep(50)
+        peers.append((request.peer, request.transport is s.transports[0], request.mid))
+        response.payload(b"slow", 0)
+
+    s.register("a", b"t0")
+    for peer in ("b", "c"):
+        s.receive(message(CON, GET, 1, b"t1", [OBSERVE] + path("slow")), peer)
+        s.tell(100)
+    assert s.count == 3
+    peers.clear()
+    s.changed("slow")
+    told = s.change(b"1")
+    assert [(one[4], one[3]) for one in told] == [("a", b"1")]
+    s.server.observers.free(s.server.observers._slots[2])  # it observes no longer, and its handler still runs
+    s.tell(200)
+    assert sorted(peers) == [("b", True, 0), ("c", True, 0)]
 
 
 def test_an_async_notification_that_nobody_acknowledges_ends_its_observation():

@@ -88,7 +88,6 @@ _END = const(9)
 _ANSWER = const(10)
 _RECORD = const(12)
 
-_CONTENT = const(69)
 _HEAD = const(13)
 _SPECIAL = const(256)
 _PIGGYBACKED = const(64 << 16 | 0x6000)  # where the payload lies, and the first byte of an ACK
@@ -205,6 +204,7 @@ class Endpoint(Transmission):
         self.counts[_STALE] = 1
         return peer
 
+    @micropython.native
     def is_request(self, now, found):
         """Settle what else a datagram may be, and who was heard of. Returns whether it is a request to be served."""
         rx = self.rx
@@ -287,6 +287,7 @@ class Endpoint(Transmission):
     def _acknowledge_rx(self, rx):
         self._empty(_ACK, rx.table[_MID], rx.peer, rx.transport)
 
+    @micropython.native
     def _handle_empty(self, now):
         table = self.rx.table
         kind = table[_KIND]
@@ -296,9 +297,9 @@ class Endpoint(Transmission):
                 self.counts[_N_MALFORMED] += 1
             self.reject()  # a CoAP ping, too, is answered so (RFC 7252 4.3)
             return
-        ex = self._by_mid(self.rx)
-        if self.observers and self.observers.on_empty(now, self.rx) and ex is None:
+        if self.observers and self.observers.on_empty(now, self.rx):
             return
+        ex = self._by_mid(self.rx)
         if ex is None:
             self.counts[_N_UNEXPECTED] += 1
             return
@@ -550,21 +551,6 @@ class Endpoint(Transmission):
         if out is not self._scratch:
             ring.mark(rx, _NOTHING)  # an async handler works on it no longer
         return False
-
-    def notification(self, rx):
-        """Begin a notification to the registration rx in the scratch, which must be free. Returns its Outgoing."""
-        out = self._scratch
-        out.reset(_CONTENT, rx.data, 4, rx.table[_TKL])
-        return out
-
-    def notify(self, rx, out, mid):
-        """Send what notification() returned, with a type that is rx's. Returns False where it does not fit mtu."""
-        try:
-            out.finish(rx.table[_KIND], mid)
-        except ValueError:
-            return False
-        self._send_scratch(rx.peer, rx.transport)
-        return True
 
     def take_rx(self):
         """Give rx away, to whoever needs it for longer than its event. Allocates: another Message."""

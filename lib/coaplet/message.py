@@ -227,6 +227,7 @@ class Outgoing:
         table[_TKL] = tkl
         table[_TOKEN] = offset
 
+    @micropython.native
     def clear(self, code):
         """Begin anew with another code: no options, no payload. The token stays."""
         self.code = code
@@ -423,6 +424,7 @@ class Outgoing:
         self.start = 0
         self.end = 4
 
+    @micropython.native
     def view(self):
         """The finished message as a memoryview. Allocates: 48 bytes where its place is new, else nothing."""
         start = self.start

@@ -4,13 +4,16 @@
 # notification is kept: one that is not acknowledged is made anew from the current state, with another Message ID and
 # with the retransmission counter and the doubled timeout of the one before (4.5.2). An async handler's waits in its
 # slot until it is sent, no longer: who acknowledges nothing would keep others from theirs.
+# What was written for one observer goes to the next ones, too, if their registrations are alike but for the tokens, as
+# long as handle_timeout() runs and nothing else was sent: unless the handler has looked at who asks (Registration), or
+# something changed meanwhile. It lies in the scratch as it was sent; Message ID, type and token are another's.
 # To one peer there is one notification on its way at a time: a CON until it is acknowledged, a NON for a round trip, or
 # 3 s where none is known (4.5.1). A change meanwhile is told afterwards, as the state then is.
 # A build without it answers registrations as plain GETs.
 
 from .message import Message
-from .port import const, micropython, ticks_add, ticks_diff
-from .wire import parse, same
+from .port import const, micropython, ptr8, ticks_add, ticks_diff
+from .wire import option_table, parse, same
 
 _KIND = const(5)
 _CODE = const(6)
@@ -36,10 +39,50 @@ _EVENT = const(21)  # counters.py
 _HEARD = const(6)  # an event (endpoint.py)
 
 # Counters (counters.py)
+_N_SENT = const(1)
 _N_TIMEOUTS = const(10)
 _N_RESETS = const(11)
 _N_REFUSED = const(12)
+_N_SEND_ERRORS = const(16)
 _N_NO_MIDS = const(19)
+_READY = const(22)
+
+
+class Registration(Message):
+    """What a handler is given to write a notification from. It sees who asks for its sender.
+
+    observer: whose it is; observers: who must know that what is written then may be for this one alone.
+    """
+
+    def __init__(self, capacity):
+        self.table = option_table(capacity)
+
+    def __getattr__(self, name):
+        if name == "peer" or name == "transport":
+            self.observers._told = None  # pyright: ignore[reportAttributeAccessIssue]
+            return getattr(self.observer, name)
+        return Message.__getattr__(self, name)
+
+
+@micropython.viper
+def readdress(buf: ptr8, mid: int, old: ptr8, new: ptr8, n: int) -> int:
+    """Make the notification in buf, of one registration, another's, which is alike but for Message ID and token.
+
+    old, new: the registrations, of n bytes. Returns 1, or 0 where they differ in more. Allocates: nothing.
+    """
+    i = 4 + (new[0] & 15)
+    if (new[0] ^ old[0]) & 15 or new[1] != old[1]:
+        return 0
+    while n > i:
+        n -= 1
+        if new[n] != old[n]:
+            return 0
+    while i > 4:
+        i -= 1
+        buf[i] = new[i]
+    buf[2] = mid >> 8
+    buf[3] = mid & 0xFF
+    return 1
 
 
 class Observer:
@@ -71,10 +114,12 @@ class Observers:
     def __init__(self, server, endpoint, driver, n):
         self._server = server
         self._endpoint = endpoint
-        self._driver = driver
         self._slots = [Observer() for _ in range(n)]
-        self._message = Message(endpoint.rx.table[0])
+        self._message = Registration(endpoint.rx.table[0])
+        self._told = None  # the observer whose notification lies in the scratch, and may be others', too
+        self._sent = 0  # the datagrams sent when it was
         self._sequence = 1
+        self._crowded = False  # some peer has had two places at a time: _is_busy() has to look
         self._acked = None  # who may be told what is new
         self.deadline = None
         endpoint.observers = self
@@ -86,13 +131,14 @@ class Observers:
     @micropython.native
     def changed(self, resource, peer=None):
         """Notify the observers of a resource, or that peer: now, or as soon as they may be told. Allocates: nothing."""
-        now = self._driver.now()
+        now = self._server._driver.now()
+        self._told = None
         for o in self._slots:
             if o.resource is resource and (peer is None or o.peer == peer):
                 o.dirty = True
                 if not o.timeout_ms and not o.pending:  # else it is looked at afterwards
                     self._set(now)
-        self._driver._arm()
+        self._server._driver._arm()
 
     # Requests
 
@@ -129,7 +175,6 @@ class Observers:
                             o.dirty = True
                             self._set(now)
                     return
-            self._number(response)
             o.data = bytes(memoryview(rx.data)[: table[_END]])
             o.peer = rx.peer
             o.transport = rx.transport
@@ -142,28 +187,24 @@ class Observers:
             if resource.every_ms and resource.due is None:
                 resource.due = ticks_add(now, resource.every_ms)
             self._set(resource.due if resource.every_ms else ticks_add(now, _DAY_MS >> 1))
-        elif fine:
-            if response.code != _VALID and o.ct == -1:  # it was not known when the registration was answered
+        elif not fine:
+            return
+        elif response.code != _VALID:
+            if o.ct == -1:  # it was not known when the registration was answered
                 o.ct = response.format()
-            if response.code != _VALID and response.format() != o.ct:
+            if response.format() != o.ct:
                 response.clear(_NOT_ACCEPTABLE)
-            else:
-                self._number(response)
-
-    def _number(self, response):
+                return
         self._sequence = (self._sequence + 1) & _SEQUENCE
         response.option(6, self._sequence)
 
     def _find(self, rx):
         tkl = rx.table[_TKL]
         for o in self._slots:
-            if (
-                o.resource
-                and o.data[0] & 15 == tkl
-                and self._is_of(o, rx)
-                and same(o.data[4 : 4 + tkl], rx.data, 4, tkl)
-            ):
-                return o
+            if o.resource and self._is_of(o, rx):
+                if o.data[0] & 15 == tkl and same(o.data[4 : 4 + tkl], rx.data, 4, tkl):
+                    return o
+                self._crowded = True
         return None
 
     @micropython.native
@@ -176,7 +217,7 @@ class Observers:
         table = rx.table
         mid = table[_MID]
         for o in self._slots:
-            if o.resource and (o.mid == mid or o.before == mid) and self._is_of(o, rx):
+            if (o.mid == mid or o.before == mid) and o.resource and self._is_of(o, rx):
                 if table[_KIND] == _RST:
                     self._endpoint.counts[_N_RESETS] += 1
                     self.free(o)
@@ -204,6 +245,7 @@ class Observers:
     def go_on(self, now):
         """For the driver, after the event of it: tell what is new to who has acknowledged what was."""
         o = self._acked
+        self._told = None
         if o and o.resource:
             self._look(now, o)
             if o.dirty and not o.timeout_ms:
@@ -212,6 +254,7 @@ class Observers:
     def handle_timeout(self, now):
         """For the driver: send what is due."""
         self.deadline = None
+        self._told = None
         for resource in self._server.resources:
             if resource.due is not None:
                 told = [o for o in self._slots if o.resource is resource]
@@ -255,7 +298,6 @@ class Observers:
             return
         if wait < 0:
             o.deadline = now  # looked at twice a day, it never lies half the clock's period back
-        self._set(ticks_add(now, _DAY_MS >> 1))
         again = o.nons and o.nons < _ALWAYS and ticks_diff(o.quiet, now) <= 0
         if o.dirty or again:
             if wait > 0:
@@ -264,66 +306,96 @@ class Observers:
                 self._set(ticks_add(now, _AGAIN_MS))
             else:
                 self._send(now, o, again or o.nons + 1 >= o.resource.observe)
-        elif o.nons and o.nons < _ALWAYS:
-            self._set(o.quiet)
+        else:
+            self._set(o.quiet if o.nons and o.nons < _ALWAYS else ticks_add(now, _DAY_MS >> 1))
 
     @micropython.native
     def _is_busy(self, now, o):
         """Tell whether NSTART keeps an observer's peer from being told (RFC 7641 4.5.1)."""
         endpoint = self._endpoint
-        n = endpoint._outstanding(o.peer, o.transport)
-        for one in self._slots:
-            if one is not o and one.resource and one.peer == o.peer and one.transport is o.transport:
+        peer = o.peer
+        n = endpoint._outstanding(peer, o.transport)
+        for one in self._slots if self._crowded else ():
+            if one.peer == peer and one is not o and one.transport is o.transport:
                 if one.timeout_ms or one.pending or ticks_diff(one.deadline, now) > 0:
                     n += 1
                 elif one.dirty and ticks_diff(one.last, o.last) < 0:
                     n += 1  # it waits for longer
         return n >= endpoint.parameters.nstart
 
+    @micropython.native
     def _send(self, now, o, con):
         """Have a notification made and sent."""
         endpoint = self._endpoint
         server = self._server
-        self._driver._follow(now)  # the scratch must be free
+        counts = endpoint.counts
         mid = endpoint._next_mid(now, o.peer, o.transport)
         if mid < 0:
-            endpoint.counts[_N_NO_MIDS] += 1
+            counts[_N_NO_MIDS] += 1
             self._set(ticks_add(now, _NON_MS))
             return
-        rx = self._message
-        rx.data = o.data
-        rx.peer = o.peer
-        rx.transport = o.transport
-        parse(o.data, -1, len(o.data), rx.table, 0)
-        rx.table[_KIND] = _CON if con else _NON
         o.dirty = False
-        resource = server._find(rx)
-        if resource is not None:
-            if resource.observe:
-                o.resource = resource  # another one may have come to its path
-            else:
-                resource = None
-        response = endpoint.notification(rx)
-        o.pending = 2 if con else 1
-        try:
-            if server.answer(now, resource, rx, response, o):
-                self._message = Message(rx.table[0])
-                return
-        except Exception as error:
-            server._fail(resource, response, error)
-        o.pending = 0
-        if not endpoint.notify(rx, response, mid):
-            self.free(o)
-            return
-        self._note(now, o, mid, response.code, con)
-        self._driver._follow(now)
+        kind = _CON if con else _NON
+        told = self._told
+        data = o.data
+        n = len(data)
+        out = endpoint._scratch
+        rx = self._message
+        table = rx.table
+        if (
+            told is not None
+            and counts[_N_SENT] == self._sent
+            and not counts[_READY]
+            and told.ct == o.ct
+            and table[_KIND] == kind
+            and len(told.data) == n
+            and readdress(endpoint.tx_buf, mid, told.data, data, n)
+        ):
+            o.resource = told.resource  # it has its registration still, so this is no goodbye of a NON
+            self._sent += 1
+            counts[_N_SENT] += 1
+            self._note(now, o, mid, out.code, con)
+            if not o.transport.send(endpoint.tx_buf, o.peer):
+                counts[_N_SEND_ERRORS] += 1
+        else:
+            server._driver._follow(now)  # the scratch must be free
+            rx.data = data
+            rx.observer = o  # pyright: ignore[reportAttributeAccessIssue]
+            rx.observers = self  # pyright: ignore[reportAttributeAccessIssue]
+            parse(data, -1, n, table, 0)
+            table[_KIND] = kind
+            table[_MID] = 0  # it is the registration's own
+            out.reset(_CONTENT, data, 4, table[_TKL])
+            resource = server._find(rx)
+            if resource is not None:
+                if resource.observe:
+                    o.resource = resource  # another one may have come to its path
+                else:
+                    resource = None
+            self._told = o  # unless something changes while it is written
+            o.pending = 2 - kind
+            try:
+                if server.answer(now, resource, rx, out, o):
+                    rx.peer = o.peer  # for the task, which may outlast o
+                    rx.transport = o.transport
+                    self._message = Registration(table[0])
+                    return
+                out.finish(kind, mid)
+            except Exception as error:
+                server._fail(resource, out, error)
+                out.finish(kind, mid)
+            o.pending = 0
+            endpoint._send_scratch(o.peer, o.transport)
+            self._note(now, o, mid, out.code, con)
+            self._sent = counts[_N_SENT] + 1
+            server._driver._follow(now)
 
     def was_sent(self, o, ex):
         """An async handler's notification was sent."""
         if o.pending:
             con = o.pending > 1
             o.pending = 0
-            self._note(self._driver.now(), o, ex.mid, ex.out.code, con)
+            self._note(self._server._driver.now(), o, ex.mid, ex.out.code, con)
 
     @micropython.native
     def _note(self, now, o, mid, code, con):

@@ -215,6 +215,7 @@ class Server:
             handlers.append(None if careful else resource.handler)
         self._endpoint.serving[8:11] = (array("i", cells), keys, handlers)
 
+    @micropython.native
     def _find(self, rx):
         """Find the resource of rx, whatever the method, or the one with the longest path above it."""
         table = rx.table
@@ -264,6 +265,7 @@ class Server:
             rx.body = None  # rx is the next request's, too
         endpoint.send_reply(now)
 
+    @micropython.native
     def answer(self, now, resource, rx, response, observer=None):
         """Write the response to a request, or, for an observer, a notification. Returns whether a task will do that.
 

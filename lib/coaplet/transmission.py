@@ -379,6 +379,7 @@ class Transmission:
 
     # Finding them: see the head of this file
 
+    @micropython.native
     def _outstanding(self, peer, transport):
         """Count the requests to a peer that wait for an ACK or for any answer (RFC 7252 4.7)."""
         n = 0
@@ -394,6 +395,7 @@ class Transmission:
                 return ex
         return None
 
+    @micropython.native
     def _next_mid(self, now, peer, transport):
         """Returns a Message ID that was not used for EXCHANGE_LIFETIME with that peer (RFC 7252 4.4), or -1.
 
@@ -418,6 +420,7 @@ class Transmission:
         """Have the Message IDs follow one that was used before a sleep."""
         self._mid = mid
 
+    @micropython.native
     def _by_mid(self, rx):
         """Find the message of ours that the ACK or RST in rx speaks of (RFC 7252 4.4)."""
         mid = rx.table[_MID]
@@ -496,6 +499,7 @@ class Transmission:
 
     # Time
 
+    @micropython.native
     def poll_timeout(self, now):
         """Returns the ms until handle_timeout() wants to be called, 0 to an hour, or -1 for never."""
         if self.deadline is None:
@@ -503,6 +507,7 @@ class Transmission:
         ms = ticks_diff(self.deadline, now)
         return 0 if ms < 0 else ms if ms < _HOUR_MS else _HOUR_MS
 
+    @micropython.native
     def arm(self, deadline):
         if self.deadline is None or ticks_diff(deadline, self.deadline) < 0:
             self.deadline = deadline
@@ -594,6 +599,7 @@ class Transmission:
         """Tell whether the scratch waits for a transport, this one if given."""
         return self.counts[_READY] > 0 and (transport is None or transport is self.ready_at)
 
+    @micropython.native
     def _send_scratch(self, peer, transport):
         counts = self.counts
         if counts[_READY]:

@@ -104,8 +104,9 @@ def blocks(rounds: int) -> Figures:
 def notifications(rounds: int) -> Figures:
     """Measure what a CON notification costs a server with 8 observers (RFC 7641). Raises Broken, Unavailable.
 
-    notifications_cpu_us, aiocoap_...: CPU time of each server a notification, acknowledged at once, while there is
-    always something new to be told; the ratio is of these. ..._rps: notifications a second by the clock (observers.py).
+    notifications_cpu_us, aiocoap_...: CPU time of each server a notification, acknowledged at once, while the
+    state changes whenever all have acknowledged; the ratio is of these. ..._rps: notifications a
+    second by the clock (observers.py).
     """
     found: dict[str, list[float]] = {}
     for _ in range(rounds):

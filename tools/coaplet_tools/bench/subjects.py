@@ -86,7 +86,7 @@ BLOCKS = {
 # What is observed, "o"
 OBSERVERS = 8
 OBSERVED = {
-    "": Subject("observed", "coaplet.Loop, MicroPython", _micropython("observe_probe.py")),
+    "": Subject("observed", "coaplet.Loop, MicroPython", _micropython("observe_probe.py", str(OBSERVERS))),
     "aiocoap_": Subject("aiocoap", "aiocoap, CPython", _python("aiocoap_observed.py", str(OBSERVERS))),
 }
 
