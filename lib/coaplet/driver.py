@@ -138,7 +138,7 @@ class Driver:
         return self.server is not None and self.server.remove(path)
 
     def changed(self, path, peer=None):
-        """Have the observers of a path notified (RFC 7641 4.2), or only that peer. Its handler is called for each, soon."""
+        """Have the observers of a path notified (RFC 7641 4.2), or that peer. Its handler is called for each, soon."""
         for resource in self.server.resources if self.server else ():
             if resource.path == (path[1:] if path.startswith("/") else path):
                 resource.changed(peer)
