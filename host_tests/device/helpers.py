@@ -13,8 +13,9 @@ try:
 except ImportError:  # a board without a network
     socket = None
 
+from coaplet import wire
 from coaplet.port import resolve
-from coaplet.wire import HEAD, find_path, option_table, parse_options
+from coaplet.wire import HEAD, find_path, option_table
 from harness import BOARD, Skip
 
 CON, NON, ACK, RST = 0, 1, 2, 3
@@ -110,8 +111,8 @@ def read(data):
 def parse(data, capacity=24, pos=0):
     """Parse data, with bytes behind its end that must not be looked at; returns (result, [(number, value)], table)."""
     table = option_table(capacity)
-    result = parse_options(bytes(data), pos, len(data), table)  # CPython tells who reads past the end
-    assert parse_options(bytes(data) + b"\x11\x22\x33\xff\xff", pos, len(data), table) == result
+    result = wire.parse(bytes(data), pos, len(data), table, 0)  # CPython tells who reads past the end
+    assert wire.parse(bytes(data) + b"\x11\x22\x33\xff\xff", pos, len(data), table, 0) == result
     found = []
     if result >= 0:
         for i in range(table[1]):
@@ -126,7 +127,7 @@ def fill(m, data):
     table = m.table
     table[5], table[6], table[7], table[8] = data[0] >> 4 & 3, data[1], data[2] << 8 | data[3], data[0] & 15
     table[9] = len(data)
-    return parse_options(data, 4 + (data[0] & 15), len(data), table)
+    return wire.parse(data, 4 + (data[0] & 15), len(data), table, 0)
 
 
 def path_matches(data, table, key, n):

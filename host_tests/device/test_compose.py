@@ -6,7 +6,7 @@ import coaplet.compose
 from coaplet.compose import compose, location, normalize
 from coaplet.message import Message
 from coaplet.uri import split
-from coaplet.wire import parse_options
+from coaplet.wire import parse
 from helpers import ACK, CON, message, raises, vectors
 from net import Random
 from test_uri import options_of, requested
@@ -23,7 +23,7 @@ def received(options, kind=CON, code=1):
     made = Message(40)
     made.data = data
     made.table[9] = len(data)
-    assert parse_options(data, 5, len(data), made.table) > 0
+    assert parse(data, 5, len(data), made.table, 0) > 0
     return made
 
 

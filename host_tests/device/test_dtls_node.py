@@ -294,11 +294,11 @@ async def test_a_node_that_slept_goes_on_with_session_mid_and_token():
             async with Node() as client:
                 impatient(client, 50)  # the answer goes to the address of before, until the new one has been asked
                 remote = await client.connect(uri, psk=PSK, store=store)
-                before = client.endpoint.last_mid()
+                before = client.endpoint.mid
                 assert not mids or before == mids[-1]
                 assert (await remote.post("echo", b"1")).payload == b"1"
                 prefixes.append(bytes(remote._token[:5]))
-                mids.append(client.endpoint.last_mid())
+                mids.append(client.endpoint.mid)
                 assert mids[-1] == (before + 1) & 0xFFFF
                 remote.sleep(store)
                 await raises_async(SecurityError, remote.get("echo"))

@@ -8,7 +8,7 @@ from coaplet import CoapError
 from coaplet.endpoint import Endpoint
 from coaplet.many import ManyEndpoint
 from coaplet.message import Message, Outgoing
-from coaplet.wire import HEAD, option_table, parse_options
+from coaplet.wire import HEAD, option_table, parse
 from fuzzing import (
     DATAGRAMS,
     NUMBERS,
@@ -353,5 +353,5 @@ def test_options_to_the_limits_of_delta_and_length_are_built_and_parsed():
             assert m.options(number) == [value] and m.table[1] == 1
     # a number beyond 65,535 in two steps, and a length of up to 65,804 that is not there, are format errors
     for data in (b"\xe0\xfe\xf2\x10", b"\xe0\xff\xff", b"\x1e\xff\xff", b"\x1e\xff\xff" + bytes(60000)):
-        assert parse_options(data, 0, len(data), m.table) < 0 and read(b"\x40\1\0\1" + data) is None, data[:5]
-    assert parse_options(b"\xe0\xfe\xf2", 0, 3, m.table) == 3 and m.table[HEAD] == 65535
+        assert parse(data, 0, len(data), m.table, 0) < 0 and read(b"\x40\1\0\1" + data) is None, data[:5]
+    assert parse(b"\xe0\xfe\xf2", 0, 3, m.table, 0) == 3 and m.table[HEAD] == 65535

@@ -52,7 +52,7 @@ class Member(Host):
     def idle(self):
         endpoint = self.endpoint
         assert not any([ex.state for ex in endpoint.exchanges + endpoint.handlers])
-        return endpoint.spare == 2 and not endpoint.due and not endpoint.ready()
+        return endpoint.spare == 2 and not endpoint.due and not endpoint.counts[22]
 
 
 def when(s, least, most):

@@ -423,7 +423,7 @@ def test_no_message_id_comes_again_when_a_peer_gets_a_count_of_its_own():
     m.elapse(LIFETIME - 50000)
     used = {}
     for start in (0, 0x7FF0, 0xFFF0):  # into each half of the IDs, and to the end
-        endpoint._mid = start
+        endpoint.mid = start
         for _ in range(15):
             used[m.mid("x")] = m.network.elapsed
     assert ("x", m.link) not in endpoint._mids and len(used) == 45

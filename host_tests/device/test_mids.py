@@ -201,7 +201,7 @@ def test_the_ticks_may_wrap_while_a_caller_waits():
     for before in (1, 1000, LIFETIME - 1, LIFETIME, LIFETIME + 1):
         c = Client(0)
         c.network.now = ticks_add(0, -before)
-        c.endpoint._mid = 0x7FFF
+        c.endpoint.mid = 0x7FFF
         assert c.mid() == 0x8000
         skip(c, 0xFFFF)
         assert c.mid() is None
@@ -213,7 +213,7 @@ def test_the_ticks_may_wrap_while_a_caller_waits():
 
 def skip(c, mid, peer="s"):
     """Make mid the last one that was used, as if all before had been used at this moment."""
-    c.endpoint._mid = mid
+    c.endpoint.mid = mid
     mids = getattr(c.endpoint, "_mids", None)
     if mids is not None and (peer, c.link) in mids:
         mids[peer, c.link][0] = mid

@@ -35,7 +35,7 @@ class Thermometer(NetNode):
         _, code, mid, _, _, payload = m = read(data)
         self.state = code, values(m, 4)[0] if values(m, 4) else None, payload
         self.server.observers._sequence = number_of(m, 6) - 1
-        self.endpoint.go_on_from(mid - 1)
+        self.endpoint.mid = mid - 1
 
     def notify(self, data):
         """Have a figure's notification sent; returns what is sent."""

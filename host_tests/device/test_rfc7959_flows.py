@@ -150,7 +150,7 @@ def test_our_server_observes_as_in_figures_12_and_13():
         ((data, _),) = s.receive(message(CON, GET, 0x1636, b"\xfb", options))
         state[0] = tag
         s.server.observers._sequence = numbers[1] - 1
-        s.endpoint.go_on_from(0xAF9B)
+        s.endpoint.mid = 0xAF9B
         s.changed("status-icon")
         s.network.run_for(1)
         news = s.network.log[-1][3]

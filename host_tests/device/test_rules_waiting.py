@@ -40,9 +40,9 @@ def mid_of(data):
 
 def at_the_end_of_a_half(host, half=0):
     """Let the host use the last Message ID of a half, another one ago the clock began to run."""
-    host.endpoint._mid = 0x7FFF - (half << 15) & 0xFFFF
+    host.endpoint.mid = 0x7FFF - (half << 15) & 0xFFFF
     mid_of_answer(host, 1)
-    host.endpoint._mid = (half << 15) - 1 & 0xFFFF
+    host.endpoint.mid = (half << 15) - 1 & 0xFFFF
 
 
 def mid_of_answer(host, mid):

@@ -1,6 +1,8 @@
 """Rules of the option codec that mutation found untested (RFC 7252 3.1): what is returned at a boundary, and why."""
 
-from coaplet.wire import HEAD, copy_ascii, encode, option_table, path_key, same
+from coaplet import wire
+from coaplet.message import Outgoing
+from coaplet.wire import HEAD, encode, option_table, path_key, same
 from helpers import message, option, parse, path, path_matches, raises
 
 
@@ -69,10 +71,16 @@ def test_tokens_that_differ_in_any_one_byte_are_not_the_same():
 
 
 def test_ascii_ends_at_127():
-    buf = bytearray(3)
-    assert copy_ascii(3, b"\0~\x7f", buf, 0) == 3 and buf == b"\0~\x7f"
-    for b in (0x80, 0x81, 0xC2, 0xFF):
-        assert copy_ascii(1, bytes((b,)), buf, 0) == -1, b
+    out = Outgoing(200, option_table(4), [None] * 4)
+    for text in ("\0~\x7f", "\0~\x80", "\x81", "\xc2", "\xff\u20ac"):
+        out.clear(69)
+        out.text(text)
+        assert bytes(out.buf[64 : 64 + out.table[5]]) == text.encode(), text
+    if wire.TAKES_STR:
+        buf = bytearray(3)
+        assert wire.copy_ascii(3, b"\0~\x7f", buf, 0) == 3 and buf == b"\0~\x7f"
+        for b in (0x80, 0x81, 0xC2, 0xFF):
+            assert wire.copy_ascii(1, bytes((b,)), buf, 0) == -1, b
 
 
 def test_a_segment_that_is_too_long_is_named():

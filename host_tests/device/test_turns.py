@@ -114,7 +114,7 @@ class Virtual(Loop):
     def idle(self):
         """Nothing has leaked."""
         endpoint = self.endpoint
-        assert self.turns == [] and not endpoint.due and not endpoint.ready() and not endpoint.ended
+        assert self.turns == [] and not endpoint.due and not endpoint.counts[22] and not endpoint.ended
         assert not [ex for ex in endpoint.exchanges if ex.state or ex.waiter or ex.pooled or ex.out]
         count = 0
         ex = endpoint._idle
@@ -460,7 +460,7 @@ async def cancelled(task):
 
 def free(node):
     endpoint = node.endpoint
-    assert node.turns == [] and not endpoint.due and not endpoint.ready() and not endpoint.ended
+    assert node.turns == [] and not endpoint.due and not endpoint.counts[22] and not endpoint.ended
     assert not [ex for ex in endpoint.exchanges if ex.state or ex.waiter]
     return True
 

@@ -3,7 +3,6 @@
 import sys
 
 from coaplet.wire import (
-    FORMAT_ERROR,
     HEAD,
     find_option,
     option_table,
@@ -15,6 +14,7 @@ from helpers import BOUNDARIES, hash_of, message, option, parse, path, path_matc
 from net import Random
 
 MICROPYTHON = sys.implementation.name == "micropython"
+FORMAT_ERROR = -1
 MACHINE_CODE = "parse path_hash find_path find_option encode copy same copy_ascii move_up".split()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coaplet.message import Message
-from coaplet.wire import HEAD, parse_options
+from coaplet.wire import HEAD, parse
 from interop.relay import Datagram
 
 _LINKTYPE_RAW = 101  # packets begin with their IP header
@@ -37,7 +37,7 @@ def our_reading(data: bytes) -> Reading | None:
         return None
     message = Message(_ROOM)
     message.data, message.table[9] = data, len(data)
-    if parse_options(data, 4 + tkl, len(data), message.table) < 0:
+    if parse(data, 4 + tkl, len(data), message.table, 0) < 0:
         return None
     cells = range(HEAD, HEAD + 3 * message.table[1], 3)
     options = [message.table[k : k + 3] for k in cells]

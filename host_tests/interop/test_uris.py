@@ -19,7 +19,7 @@ from coaplet import Loop, Udp
 from coaplet.compose import compose, normalize
 from coaplet.message import Message
 from coaplet.uri import split
-from coaplet.wire import parse_options
+from coaplet.wire import parse
 
 # It is pinned in tools/requirements.txt: what its deviations are is what that version does
 aiocoap: Any = pytest.importorskip("aiocoap")
@@ -97,7 +97,7 @@ def received(data: bytes) -> Message:
     message = Message(64)
     message.data = data
     message.table[9] = len(data)
-    assert parse_options(data, 4 + (data[0] & 15), len(data), message.table) > 0
+    assert parse(data, 4 + (data[0] & 15), len(data), message.table, 0) > 0
     return message
 
 

@@ -101,23 +101,22 @@ class Remote:
                 raise ValueError("a GET or DELETE has no payload (RFC 7252 5.5)")
         elif isinstance(payload, str):
             payload = payload.encode()
-        room = self._driver.endpoint.mtu - _ROOM
-        if into is None and "start" not in kwargs and "block" not in kwargs:
-            if payload is None or isinstance(payload, _BYTES) and len(payload) <= room:
-                try:
-                    reply = await self.once(method, path, payload, ct, timeout_ms=timeout_ms, **kwargs)
-                    if reply.uint(23, 0, 3) < 8:  # it is the first block, and the last one
-                        return reply
-                except CoapError as error:
-                    reply = None
-                    hint = error.reply.uint(27, None, 3) if error.reply and payload else None
-                    if error.code != _TOO_LARGE or hint is None:
-                        raise
-                    kwargs["block"] = 16 << (hint & 7)  # RFC 7959 2.9.3: smaller blocks would do
-            else:
-                reply = None
-        else:
-            reply = None
+        reply = None
+        if (
+            into is None
+            and "start" not in kwargs
+            and "block" not in kwargs
+            and (payload is None or isinstance(payload, _BYTES) and len(payload) <= self._driver.endpoint.mtu - _ROOM)
+        ):
+            try:
+                reply = await self.once(method, path, payload, ct, timeout_ms=timeout_ms, **kwargs)
+                if reply.uint(23, 0, 3) < 8:  # it is the first block, and the last one
+                    return reply
+            except CoapError as error:
+                hint = error.reply.uint(27, None, 3) if error.reply and payload else None
+                if error.code != _TOO_LARGE or hint is None:
+                    raise
+                kwargs["block"] = 16 << (hint & 7)  # RFC 7959 2.9.3: smaller blocks would do
         try:
             from .transfer import transfer
         except ImportError:
@@ -138,10 +137,11 @@ class Remote:
     ):
         """Send one message and wait for its response: request() without blocks. token: a bytearray of 8, its own."""
         if accept is not None and not 0 <= accept < 65536:
-            raise ValueError("accept is a Content-Format, 0 to 65535")
+            raise ValueError("a Content-Format lies between 0 and 65535")
         ex, timeout_ms = await self._open(confirmable, timeout_ms)
         try:
-            out = self._begin(ex, method, token)
+            copy(ex.token, 0, token or self.new_token(), 0, 8)
+            out = self._driver.endpoint.begin(ex, method)
             if self.host:
                 out.option(3, self.host)
             if self._base:
@@ -171,10 +171,6 @@ class Remote:
             return ticks_diff(self._driver.now(), start)
         finally:
             self._driver.release(ex)
-
-    def _begin(self, ex, method, token=None):
-        copy(ex.token, 0, token or self.new_token(), 0, 8)
-        return self._driver.endpoint.begin(ex, method)
 
     def new_token(self):
         """Returns a token that was not used before, valid until the next one."""
@@ -224,12 +220,11 @@ class Remote:
             while turn.ex is None:
                 left = _HOUR_MS if timeout_ms is None else timeout_ms - ticks_diff(driver.now(), now)
                 if left <= 0:
+                    text = "no slot was free in time: raise tx_slots or exchanges, or the timeout"
                     ms = endpoint.probing_ms(driver.now(), self.peer, self.transport)
                     if ms:
-                        raise Timeout(
-                            0, "%s answered nothing: PROBING_RATE lets it be asked again in %d ms" % (self, ms)
-                        )
-                    raise Timeout(0, "no slot was free in time: raise tx_slots or exchanges, or the timeout")
+                        text = "%s answered nothing: PROBING_RATE lets it be asked again in %d ms" % (self, ms)
+                    raise Timeout(0, text)
                 await driver.wait_for_turn(turn, left)
                 if turn.ended:
                     raise SecurityError(0, "the session ended")
@@ -250,7 +245,7 @@ class Remote:
             await driver.wait(ex)
         result = ex.message
         if not isinstance(result, Message):
-            self._lost = self.port is not None and isinstance(result, Timeout)
+            self._lost = self.host is not None and isinstance(result, Timeout)
             raise result
         return check(result, driver.endpoint.mtu)
 
@@ -275,7 +270,7 @@ def check(reply, mtu):
     if reply.code > 127:
         try:
             text = reply.payload.decode() if reply.content_format is None else ""
-        except (UnicodeError, ValueError):
+        except ValueError:
             text = ""
         raise CoapError(reply.code, text, reply)
     if reply.truncated:
@@ -317,9 +312,9 @@ def _write_path(out, path):
         _write_parts(out, 15, path, query + 1, len(path), b"&")
 
 
-def _write_parts(out, number, path, pos, end, separator):
+def _write_parts(out, number, path, pos, end, mark):
     while True:
-        at = path.find(separator, pos, end)
+        at = path.find(mark, pos, end)
         stop = end if at < 0 else at
         if path.find(b"%", pos, stop) < 0:
             part = path

@@ -52,8 +52,8 @@ class Driver:
         self.running = False
         for uri in listen:
             scheme, host, port, rest = split(uri)
-            if rest or scheme != "coap" and scheme != "coaps":
-                raise ValueError("a node listens at coap://host:port or coaps://host:port: " + uri)
+            if rest:
+                raise ValueError("a node listens at coap://host:port, without a path: " + uri)
             if scheme == "coap":
                 self.transports.append(_udp(self, host, _PORT if port is None else port))
             else:
@@ -303,8 +303,6 @@ class Driver:
         from .client import Remote
 
         scheme, host, port, rest = split(uri)
-        if scheme != "coap" and scheme != "coaps":
-            raise ValueError("only coap:// and coaps:// can be connected to: " + uri)
         if "?" in rest:
             raise ValueError("a query belongs to a request, not to the connection: " + uri)
         base = "/" + rest  # which _write_path takes away again: "//a" has an empty segment in front
@@ -320,10 +318,7 @@ class Driver:
             port = _PORT
         if is_group(host):
             raise ValueError("requests to a group of hosts are not supported yet: " + uri)
-        if is_address(host):
-            remote = Remote(self, None, None, base)
-        else:
-            remote = Remote(self, None, None, base, host, port)
+        remote = Remote(self, None, None, base, None if is_address(host) else host, port)
         self._find(remote, host, port)
         return remote
 

@@ -7,17 +7,14 @@ def link_attributes(rt=None, if_=None, title=None, ct=None, sz=None, obs=False):
     rt, if_: space-separated types; title: text; ct: a Content-Format or a tuple of them; sz: bytes; obs: bool.
     Returns str such as ';rt="temperature";ct=0'. An empty text or tuple is as good as None.
     """
-    formats = None
     if isinstance(ct, tuple):
-        formats = " ".join([str(n) for n in ct])
-        ct = None
+        ct = " ".join([str(n) for n in ct])
     text = ""
-    for name, value in (("rt", rt), ("if", if_), ("title", title), ("ct", formats)):
-        if value:
-            text += ';%s="%s"' % (name, value.replace("\\", "\\\\").replace('"', '\\"'))  # RFC 2616 2.2
-    for name, value in (("ct", ct), ("sz", sz)):
-        if value is not None:
+    for name, value in (("rt", rt), ("if", if_), ("title", title), ("ct", ct), ("sz", sz)):
+        if isinstance(value, int):
             text += ";%s=%d" % (name, value)
+        elif value:
+            text += ';%s="%s"' % (name, value.replace("\\", "\\\\").replace('"', '\\"'))  # RFC 2616 2.2
     return text + ";obs" if obs else text
 
 
@@ -40,9 +37,7 @@ def well_known(server):
                 if resource.attributes is not None and not resource.below:
                     href = "/" + quote(resource.path)
                     if matches is None or matches(query, href, resource.attributes):
-                        response.write(comma)
-                        response.write(href)
-                        response.write(">")
+                        response.write(comma + href + ">")
                         response.write(resource.attributes)
                         comma = ",<"
         except ValueError as error:

@@ -169,7 +169,7 @@ class ManyEndpoint(Endpoint):
             keys[self._hand] = key  # pyright: ignore[reportCallIssue, reportArgumentType]
             self._hand = (self._hand + 1) % len(keys)
             # its IDs may have come from the shared count before
-            record = self._mids[key] = [self._mid, time + lifetime if self._shared else time, time]
+            record = self._mids[key] = [self.mid, time + lifetime if self._shared else time, time]
         mid = (record[0] + 1) & 0xFFFF
         if not mid & _HALF:
             if 0 < record[1] - time <= lifetime:  # more is a clock that nobody looked at for days

@@ -11,7 +11,10 @@ import json as _json
 
 from .codes import CoapError
 from .port import const, micropython, ptr16
-from .wire import TAKES_STR, copy, copy_ascii, encode, find_option, move_up, option_table
+from .wire import TAKES_STR, copy, encode, find_option, move_up, option_table
+
+if TAKES_STR:
+    from .wire import copy_ascii
 
 _HEADROOM = const(64)
 _HEAD = const(13)
@@ -56,11 +59,11 @@ class Message:
 
     body = None  # what was put together of its blocks
 
-    def __init__(self, capacity):
+    def __init__(self, max_options):
         self.data = b""
         self.peer = None
         self.transport = None
-        self.table = option_table(capacity)
+        self.table = option_table(max_options)
 
     # These are no properties: MicroPython looks through a class that has one for each attribute that is stored in an
     # instance, and a datagram stores some: 14 % of a request's time on the unix port.
@@ -124,7 +127,7 @@ class Message:
         """The payload as str. Raises CoapError 4.00 when it is not UTF-8."""
         try:
             return self.payload.decode()  # pyright: ignore[reportAttributeAccessIssue]
-        except (UnicodeError, ValueError):
+        except ValueError:
             raise CoapError(128, "the payload is not UTF-8")
 
     def json(self):
@@ -186,7 +189,7 @@ def largest_szx(n):
 def _text(value):
     try:
         return value.decode()
-    except (UnicodeError, ValueError):
+    except ValueError:
         return "".join([chr(b) if b < 128 else "\ufffd" for b in value])
 
 
@@ -205,7 +208,8 @@ class Outgoing:
         self.views = {}  # memoryviews by start << 16 | end
         self.table = table
         self.values = values
-        self._hot = (table, self.buf, len, TAKES_STR and copy_ascii)
+        if TAKES_STR:
+            self._hot = (table, self.buf, len, copy_ascii)  # pyright: ignore[reportPossiblyUnboundVariable]
         self._token = b""
         self.next = None  # the endpoint's, of those that are free
         self.code = 0
@@ -296,9 +300,10 @@ class Outgoing:
         pos = _HEADROOM + size
         whole = table[_PART] & _WINDOW == 0
         if isinstance(data, _STR):
-            if TAKES_STR and whole and pos + n <= _len(buf) and copy_ascii(n, data, buf, pos) == n:
-                table[_SIZE] = size + n
-                return n
+            if TAKES_STR and whole and pos + n <= _len(buf):
+                if copy_ascii(n, data, buf, pos) == n:  # pyright: ignore[reportPossiblyUnboundVariable]
+                    table[_SIZE] = size + n
+                    return n
             data = data.encode()
             n = _len(data)
         if not whole or pos + n > _len(buf):
@@ -333,27 +338,34 @@ class Outgoing:
         if ct is not None:
             self._format(ct)
 
-    @micropython.viper
-    def text(self, text):
-        """Set the payload to text/plain; charset=utf-8 (Content-Format 0). Allocates: as write()."""
-        t, buf, length, write = self._hot
-        cells = ptr16(t)
-        n = int(length(text))
-        if (
-            write
-            and int(cells[_COUNT]) | int(cells[_PART]) & _WINDOW == 0
-            and int(cells[0]) > 0
-            and n + _HEADROOM <= int(cells[_CAPACITY])
-        ):
-            # as it mostly is: ASCII that fits, no options so far
-            if int(write(n, text, buf, _HEADROOM)) == n:
-                cells[_SIZE] = n
-                cells[_COUNT] = 1
-                cells[_HEAD] = 12
-                cells[_HEAD + 1] = 0xFFFF
-                cells[_HEAD + 2] = 0
-                return
-        self.payload(text, 0)
+    if TAKES_STR:
+
+        @micropython.viper
+        def text(self, text):
+            """Set the payload to text/plain; charset=utf-8 (Content-Format 0). Allocates: as write()."""
+            t, buf, length, write = self._hot
+            cells = ptr16(t)
+            n = int(length(text))
+            if (
+                int(cells[_COUNT]) | int(cells[_PART]) & _WINDOW == 0
+                and int(cells[0]) > 0
+                and n + _HEADROOM <= int(cells[_CAPACITY])
+            ):
+                # as it mostly is: ASCII that fits, no options so far
+                if int(write(n, text, buf, _HEADROOM)) == n:
+                    cells[_SIZE] = n
+                    cells[_COUNT] = 1
+                    cells[_HEAD] = 12
+                    cells[_HEAD + 1] = 0xFFFF
+                    cells[_HEAD + 2] = 0
+                    return
+            self.payload(text, 0)
+
+    else:
+
+        def text(self, text):
+            """As above."""
+            self.payload(text, 0)
 
     def json(self, obj):
         """Set the payload to obj as JSON (Content-Format 50). Allocates the JSON text."""

@@ -22,7 +22,7 @@ _INTERNAL = const(160)
 
 def is_newer(before, value, ms):
     """Tell whether a notification with the number `value` is newer than one of ms before (RFC 7641 3.4)."""
-    return before < value and value - before < _HALF or before > value and before - value > _HALF or ms > _REORDERED_MS
+    return 0 < value - before < _HALF or before - value > _HALF or ms > _REORDERED_MS
 
 
 class Observation:
@@ -198,4 +198,4 @@ class Observation:
         try:
             await self.cancel()
         except CoapError:
-            self.close()
+            pass  # it was closed first

@@ -161,7 +161,7 @@ class SecureRemote(Remote):
         self.peer.owners.append(self)
         self._resumption = self.peer.resumption
         self._token[:] = found[2]
-        self._driver.endpoint.go_on_from(found[1])
+        self._driver.endpoint.mid = found[1]
         return True
 
     def sleep(self, store):
@@ -174,7 +174,7 @@ class SecureRemote(Remote):
         session = self.peer
         if not session.up:
             raise SecurityError(0, "there is no session to keep: " + self.error)
-        sleep(session, store, self._driver.endpoint.last_mid(), self._token)
+        sleep(session, store, self._driver.endpoint.mid, self._token)
         self.transport.end(session, "it was kept for later", False)
         self.close()
 
@@ -311,5 +311,4 @@ class SecureRemote(Remote):
 class Waiter:
     """Who waits for a session; the driver's as a Turn is."""
 
-    def __init__(self):
-        self.waiter = None
+    waiter = None

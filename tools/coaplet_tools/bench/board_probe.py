@@ -144,7 +144,7 @@ def get():
 
 def wire():
     """The codec alone, and an option written by a handler."""
-    from coaplet.wire import encode, option_table, parse_options
+    from coaplet.wire import encode, option_table, parse
 
     out = served().reply(69)
     table = option_table(16)
@@ -158,7 +158,7 @@ def wire():
     @micropython.native
     def parsing(turns, _):
         while turns:
-            parse_options(long, 6, 31, table)
+            parse(long, 6, 31, table, 0)
             turns -= 1
 
     @micropython.native

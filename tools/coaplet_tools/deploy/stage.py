@@ -26,6 +26,8 @@ def stage(board: Board, arch: str, folder: Path) -> list[str]:
         compile_file(board.folder / "board.py", folder / "lib", target)
     except subprocess.CalledProcessError as error:
         raise Refused(f"it does not compile for {arch}: {error.stderr.strip().splitlines()[-1]}") from error
+    except SyntaxError as error:
+        raise Refused(f"it does not compile for {arch}: SyntaxError: {error}") from error
     except TooManyNamesError as error:
         raise Refused(f"it does not compile for {arch}: {error}") from error
     shutil.copyfile(ROOT / "firmware/main.py", folder / "main.py")
