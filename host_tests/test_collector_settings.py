@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from coaplet import CoapError, Node
-from coaplet_tools.collector import devices, schema, serve, settings
+from coaplet_tools.collector import devices, schema, serve, settings, store
 from coaplet_tools.collector.cli import main
 from coaplet_tools.collector.etag import etag
 from coaplet_tools.collector.serve import Collector
@@ -33,12 +33,12 @@ def database(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def config(database: Path, capsys: pytest.CaptureFixture[str]):
-    """Run `config ...`; gives what it printed."""
+def change_settings(database: Path, capsys: pytest.CaptureFixture[str]):
+    """Run `settings ...`; gives what it printed."""
 
     def run(*words: str, fails: int = 0) -> str:
         try:
-            code = main(["config", "--db", str(database), *words])
+            code = main(["settings", "--db", str(database), *words])
         except SystemExit as end:
             code = end.code
         output = capsys.readouterr()
@@ -48,14 +48,14 @@ def config(database: Path, capsys: pytest.CaptureFixture[str]):
     return run
 
 
-def test_values_are_json_or_text_and_a_null_takes_a_key_away(config):
+def test_values_are_json_or_text_and_a_null_takes_a_key_away(change_settings):
     words = ("interval_s=5", "name=attic", "on=true", 'psk_key="1100"', "listen=", "k=a=b", "n=NaN", "half={")
-    found = json.loads(config("a", *words, "--json"))
+    found = json.loads(change_settings("a", *words, "--json"))
     values = {"interval_s": 5, "name": "attic", "on": True, "psk_key": "1100", "listen": "", "k": "a=b", "n": "NaN"}
     assert found["settings"] == {**values, "half": "{"}
     assert found["version"] > 1_600_000_000_000
     assert found["reported"] is None
-    later = json.loads(config("a", "name=null", "on=null", "interval_s=6", "--json"))
+    later = json.loads(change_settings("a", "name=null", "on=null", "interval_s=6", "--json"))
     assert later["settings"] == {
         "interval_s": 6,
         "psk_key": "1100",
@@ -65,39 +65,43 @@ def test_values_are_json_or_text_and_a_null_takes_a_key_away(config):
         "half": "{",
     }
     assert later["version"] > found["version"]
-    assert json.loads(config("a", "interval_s=6", "--json")) == later == json.loads(config("a", "--json"))
+    assert (
+        json.loads(change_settings("a", "interval_s=6", "--json"))
+        == later
+        == json.loads(change_settings("a", "--json"))
+    )
 
 
 @pytest.mark.parametrize("word", ["interval_s", "=5", "", "a\x1b=5"])
-def test_what_is_no_change_is_wrong_usage(config, word: str):
-    assert "KEY=VALUE" in config("a", word, fails=2)
+def test_what_is_no_change_is_wrong_usage(change_settings, word: str):
+    assert "KEY=VALUE" in change_settings("a", word, fails=2)
 
 
-def test_only_a_device_that_has_a_key_is_configured(config, database: Path):
-    assert "b: no such device" in config("b", "interval_s=5", fails=1)
-    assert "at most 4096 bytes" in config("a", "name=" + "x" * 5000, fails=1)
+def test_only_a_device_that_has_a_key_is_configured(change_settings, database: Path):
+    assert "b: no such device" in change_settings("b", "interval_s=5", fails=1)
+    assert "at most 4096 bytes" in change_settings("a", "name=" + "x" * 5000, fails=1)
     assert settings.of(database, "a")["version"] == 0
-    assert config("a") == "a is left as it configures itself\n"
+    assert change_settings("a") == "a is left as it configures itself\n"
 
 
-def test_what_the_device_said_is_shown(config, database: Path):
-    version = json.loads(config("a", "interval_s=5", "spead=1", "queue=many", "--json"))["version"]
-    assert [line.split(None, 2)[2] for line in config("a").splitlines()[1:]] == ["not taken up yet"] * 3
+def test_what_the_device_said_is_shown(change_settings, database: Path):
+    version = json.loads(change_settings("a", "interval_s=5", "spead=1", "queue=many", "--json"))["version"]
+    assert [line.split(None, 2)[2] for line in change_settings("a").splitlines()[1:]] == ["not taken up yet"] * 3
     errors = [{"setting_key": "SPEAD", "error_code": 1}, {"setting_key": "queue", "error_code": 3}]
-    settings.report(database, "a", version - 1, [])
-    assert "not taken up yet" in config("a")
-    settings.report(database, "a", version, errors)
-    assert [line.split(None, 2) for line in config("a").splitlines()[1:]] == [
+    store.change(database, "a", settings.report, version - 1, [])
+    assert "not taken up yet" in change_settings("a")
+    store.change(database, "a", settings.report, version, errors)
+    assert [line.split(None, 2) for line in change_settings("a").splitlines()[1:]] == [
         ["interval_s", "5", "taken"],
-        ["queue", '"many"', "refused"],
+        ["queue", '"many"', "refused: it is of another type"],
         ["spead", "1", "refused: it knows no such key"],
     ]
-    config("a", "interval_s=6")
-    assert config("a").count("not taken up yet") == 3
+    change_settings("a", "interval_s=6")
+    assert change_settings("a").count("not taken up yet") == 3
 
 
-def test_nothing_is_left_of_the_configuration_of_a_device_that_was_removed(config, database: Path):
-    config("a", "psk_key=5ec4e75ec4e7")
+def test_nothing_is_left_of_the_configuration_of_a_device_that_was_removed(change_settings, database: Path):
+    change_settings("a", "psk_key=5ec4e75ec4e7")
     devices.remove(database, "a")
     devices.add(database, "a")
     assert settings.of(database, "a")["settings"] == {}
@@ -210,6 +214,7 @@ def test_a_database_that_cannot_be_read_is_a_503(case: _Case, monkeypatch: pytes
 
     async def use(case: _Case) -> None:
         monkeypatch.setattr(settings, "read", broken)
+        monkeypatch.setattr(settings, "report", broken)
         with pytest.raises(CoapError, match=r"5\.03"):
             await case.a.get(".c")
         with pytest.raises(CoapError, match=r"5\.03"):
@@ -246,7 +251,7 @@ def test_a_node_takes_up_what_a_command_says_and_the_collector_knows(
         return subprocess.Popen([*command, "serve", "--quiet", "--db", str(database), "--listen", uri], env=environment)
 
     def configure(*words: str) -> None:
-        subprocess.run([*command, "config", "--db", str(database), "a", *words], env=environment, check=True)
+        subprocess.run([*command, "settings", "--db", str(database), "a", *words], env=environment, check=True)
 
     node = start(state)
     collector = collect()

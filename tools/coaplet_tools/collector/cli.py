@@ -1,4 +1,4 @@
-"""The commands: serve, device, config, nodes, query.
+"""The commands: serve, device, nodes, query; those that are about one device are in device_commands.py.
 
 Exit codes: 0 done, also when Ctrl-C ended it; 1 it could not be done, and a line says why; 2 wrong usage.
 """
@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-from coaplet_tools.collector import devices, formats, query, settings
+from coaplet_tools.collector import device_commands, devices, formats, query
 from coaplet_tools.collector.errors import CollectorError
 from coaplet_tools.collector.records import LEVELS
 from coaplet_tools.collector.schema import open_to_read
@@ -23,7 +22,6 @@ from coaplet_tools.collector.text import Paint, clean, colours_wanted, moment, t
 from coaplet_tools.collector.watch import node_lines, read_nodes, watch
 
 _LISTEN = "coaps://0.0.0.0:5684"
-_REFUSED = {1: "refused: it knows no such key", 6: "refused: it could not store it"}  # by Golioth's error codes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,15 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     removing.add_argument("NAME")
     removing.set_defaults(command=_device_remove)
 
-    config = commands.add_parser(
-        "config", parents=[database], help="show what a device is to be configured with, and change it"
-    )
-    config.add_argument("DEVICE", help="its identity")
-    config.add_argument(
-        "change", nargs="*", metavar="KEY=VALUE", type=_change, help="VALUE: JSON, or a text; KEY=null takes it away"
-    )
-    config.add_argument("--json", action="store_true", help="as JSON")
-    config.set_defaults(command=_config)
+    device_commands.add(commands, database)
 
     nodes = commands.add_parser("nodes", parents=[database], help="show the nodes and their latest values")
     how = nodes.add_mutually_exclusive_group()
@@ -149,27 +139,6 @@ def _device_remove(arguments: argparse.Namespace) -> None:
     print(f"{arguments.NAME} has no key any more; a session that it has ends within a second")
 
 
-def _config(arguments: argparse.Namespace) -> None:
-    if arguments.change:
-        found = settings.change(arguments.db, arguments.DEVICE, dict(arguments.change))
-    else:
-        found = settings.of(arguments.db, arguments.DEVICE)
-    if arguments.json:
-        print(json.dumps(found))
-        return
-    if not found["version"]:
-        print(f"{clean(arguments.DEVICE)} is left as it configures itself")
-        return
-    refused = {str(error.get("setting_key")).lower(): error.get("error_code") for error in found["errors"]}
-    said = found["reported"] == found["version"]
-    rows: list[tuple[str, str, str]] = []
-    for key, value in sorted(found["settings"].items()):
-        code = refused.get(key.lower())
-        state = "not taken up yet" if not said else "taken" if code is None else _REFUSED.get(code, "refused")
-        rows.append((clean(key), clean(json.dumps(value, ensure_ascii=False)), state))
-    print("\n".join(table(("key", "value", "the device says"), rows, right=(), paint=Paint(colours_wanted()))[0]))
-
-
 def _nodes(arguments: argparse.Namespace) -> None:
     paint = Paint(colours_wanted())
     if arguments.watch:
@@ -189,20 +158,6 @@ def _query(arguments: argparse.Namespace) -> None:
     wanted = query.Filter(arguments.node, arguments.kind, arguments.path, arguments.level, since, arguments.limit)
     with closing(open_to_read(arguments.db)) as connection, closing(query.rows(connection, wanted)) as rows:
         formats.write(rows, arguments.format, sys.stdout, Paint(colours_wanted()))
-
-
-def _change(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not key or not equals or not key.isprintable():
-        raise argparse.ArgumentTypeError(f"{text}: KEY=VALUE")
-    try:
-        return key, json.loads(value, parse_constant=_no_number)
-    except ValueError:
-        return key, value
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(text)  # NaN and Infinity are no JSON
 
 
 def _count(text: str) -> int:

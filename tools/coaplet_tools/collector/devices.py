@@ -13,8 +13,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from coaplet_tools.collector import artifacts
 from coaplet_tools.collector.errors import CollectorError
-from coaplet_tools.collector.schema import DEVICES, SETTINGS, open_to_read, open_to_write, protect
+from coaplet_tools.collector.kept import OF_DEVICES
+from coaplet_tools.collector.schema import DEVICES, open_to_read, open_to_write, protect
 
 _KEY_BYTES = 16  # what AES-128 can make use of
 _LONGEST = 128  # RFC 4279 5.3
@@ -51,7 +53,10 @@ def add(database: Path, identity: str, *, replace: bool = False) -> bytes:
 
 
 def remove(database: Path, identity: str) -> None:
-    """Take a device's key away, and its configuration. Raises CollectorError where it has no key."""
+    """Take a device's key away, and all that is kept for it but its records.
+
+    Raises CollectorError where it has no key.
+    """
     open_to_read(database).close()  # what is not there is not made here
     with closing(open_to_write(database)) as connection:
         try:
@@ -60,13 +65,15 @@ def remove(database: Path, identity: str) -> None:
                 _has_devices(connection)
                 and connection.execute(f"DELETE FROM {DEVICES} WHERE identity = ?", (identity,)).rowcount
             )
-            if _has(connection, SETTINGS):
-                connection.execute(f"DELETE FROM {SETTINGS} WHERE identity = ?", (identity,))
+            for table in OF_DEVICES:
+                if _has(connection, table):
+                    connection.execute(f"DELETE FROM {table} WHERE identity = ?", (identity,))
             _clear_log(connection)
         except sqlite3.Error as error:
             raise CollectorError(f"{database}: cannot be written: {error}") from error
     if not found:
         raise CollectorError(f"{identity}: no such device")
+    artifacts.prune(database)
 
 
 def devices(database: Path) -> list[tuple[str, int]]:

@@ -13,14 +13,35 @@ def _entry(value: int) -> int:
 _TABLE = tuple(_entry(value) for value in range(256))
 
 
+class Crc64:
+    """CRC-64/ISO as in ISO 3309, piece by piece: all ones at the start, inverted at the end."""
+
+    def __init__(self) -> None:
+        self._crc = _ONES
+
+    def update(self, data: bytes) -> None:
+        crc = self._crc
+        for byte in data:
+            crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
+        self._crc = crc
+
+    def value(self) -> int:
+        return self._crc ^ _ONES
+
+    def digest(self) -> bytes:
+        """Return the 8 bytes of the ETag option (RFC 7252 5.10.6) that tags what came so far."""
+        return self.value().to_bytes(8, "little")
+
+
 def crc64(data: bytes) -> int:
-    """Compute CRC-64/ISO as in ISO 3309: all ones at the start, inverted at the end."""
-    crc = _ONES
-    for byte in data:
-        crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
-    return crc ^ _ONES
+    """Compute CRC-64/ISO."""
+    crc = Crc64()
+    crc.update(data)
+    return crc.value()
 
 
 def etag(payload: bytes) -> bytes:
-    """Return the 8 bytes of the ETag option (RFC 7252 5.10.6) that tags this payload."""
-    return crc64(payload).to_bytes(8, "little")
+    """Return the 8 bytes of the ETag option that tags this payload."""
+    crc = Crc64()
+    crc.update(payload)
+    return crc.digest()

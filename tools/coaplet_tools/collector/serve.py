@@ -16,7 +16,7 @@ from coaplet_tools.collector.devices import Keyring
 from coaplet_tools.collector.errors import CollectorError
 from coaplet_tools.collector.refusals import Refusals
 from coaplet_tools.collector.resources import Display, Resources
-from coaplet_tools.collector.settings import Settings
+from coaplet_tools.collector.services import Services
 from coaplet_tools.collector.show import complain
 from coaplet_tools.collector.writer import Writer
 
@@ -36,7 +36,8 @@ _DTLS = {
     "half_open": 1000,
     "handshakes": 100,
 }
-_KEYS_S = 1.0  # how often to see whose key has gone, and whether a configuration was changed
+_KEYS_S = 1.0  # how often to see whose key has gone
+_NEWS_S = 0.1  # how often to see what commands have changed
 
 
 class Collector:
@@ -52,10 +53,11 @@ class Collector:
         self._listen = listen
         self._database = database
         self._writer = Writer(database)
-        self._watch: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
         self._secure = any(uri.lower().startswith("coaps:") for uri in listen)
-        if self._secure and importlib.util.find_spec("cryptography") is None:
-            raise CollectorError("coaps:// needs the package cryptography: pip install cryptography")
+        for package in ("cryptography", "cbor2") if self._secure else ():
+            if importlib.util.find_spec(package) is None:
+                raise CollectorError(f"coaps:// needs the package {package}: pip install {package}")
         self.keys: Keyring | None = None
         security: dict[str, Any] = {"psk": self._find_key, "dtls": _DTLS} if self._secure else {}
         try:
@@ -70,7 +72,7 @@ class Collector:
             )
         self._resources = Resources(self.node, self._writer, display)
         self.counts = self._resources.counts
-        self._settings = Settings(self.node, database) if self._secure else None
+        self._services = Services(self.node, database, self._is_connected) if self._secure else None
         self.addresses: list[str] = []
         self.uris: list[str] = []
 
@@ -79,8 +81,8 @@ class Collector:
         try:
             if self._secure:
                 self.keys = Keyring(self._database)
-            if self._settings:
-                self._settings.open()
+            if self._services:
+                await self._services.open()
             await self.node.start()
         except OSError as error:
             await self._close()
@@ -93,23 +95,25 @@ class Collector:
         schemes = [uri.partition(":")[0].lower() for uri in self._listen]
         self.uris = [f"{scheme}://{address}" for scheme, address in zip(schemes, self.addresses, strict=True)]
         if self.keys is not None:
-            self._watch = asyncio.create_task(self._watch_keys(self.keys))
+            self._watches.append(asyncio.create_task(self._watch_keys(self.keys)))
+        if self._services:
+            self._watches.append(asyncio.create_task(self._watch_news(self._services)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop listening, commit what waits, close the database."""
-        if self._watch:
-            self._watch.cancel()
+        for watch in self._watches:
+            watch.cancel()
             with suppress(asyncio.CancelledError):
-                await self._watch
+                await watch
         await self.node.stop()
         await self._close()
 
     async def _close(self) -> None:
         if self.keys is not None:
             self.keys.close()
-        if self._settings:
-            self._settings.close()
+        if self._services:
+            await self._services.close()
         await self._writer.__aexit__()
 
     def _find_key(self, identity: bytes) -> bytes | None:
@@ -122,16 +126,21 @@ class Collector:
         return key
 
     async def _watch_keys(self, keys: Keyring) -> None:
-        """End the sessions of devices whose key has gone. None comes back: to resume one, the key is asked for, too.
-
-        Tell the others when a configuration was changed.
-        """
+        """End the sessions of devices whose key has gone. None comes back: to resume one, the key is asked for, too."""
         while True:
             await asyncio.sleep(_KEYS_S)
             if gone := keys.revoked():
                 self.end_sessions(gone)
-            if self._settings:
-                self._settings.look()
+
+    async def _watch_news(self, services: Services) -> None:
+        """Tell devices of what commands have changed for them."""
+        while True:
+            await asyncio.sleep(_NEWS_S)
+            await services.look()
+
+    def _is_connected(self, identity: str) -> bool:
+        name = identity.encode()
+        return any(session.up and session.identity == name for layer in self._layers for session in layer.all())
 
     def end_sessions(self, identities: set[bytes]) -> int:
         """End all sessions of devices, and the handshakes that have asked for their keys. Returns how many."""
