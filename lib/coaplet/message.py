@@ -54,10 +54,11 @@ class Message:
     content_format: its number, or None. max_age: seconds for which a response is fresh (RFC 7252 5.10.5).
     body, offset, more: of a request or response in blocks (block.py, transfer.py).
     path: of a request, as str without a slash in front ("" is the root); query: its Uri-Query options, a list of str.
-    remote: the sender's address as text.
+    remote: the sender's address as text. is_notification: a handler is asked for a notification (observe.py).
     """
 
     body = None  # what was put together of its blocks
+    is_notification = False
 
     def __init__(self, max_options):
         self.data = b""

@@ -54,6 +54,8 @@ class Registration(Message):
     observer: whose it is; observers: who must know that what is written then may be for this one alone.
     """
 
+    is_notification = True
+
     def __init__(self, capacity):
         self.table = option_table(capacity)
 

@@ -109,7 +109,7 @@ class Calls:
         self._store = store
         self._watchers = watchers
         self._connected = connected
-        self._registered: weakref.WeakKeyDictionary[Any, dict[bytes, int]] = weakref.WeakKeyDictionary()
+        self._registered: weakref.WeakKeyDictionary[Any, dict[bytes, None]] = weakref.WeakKeyDictionary()
         self._latest: dict[str, weakref.ref[Any]] = {}  # of each device the session that registered last
         self._calls: dict[str, _Call] = {}  # of each device the one that is its turn
         self._wanted: set[str] = set()  # devices that are to be looked at
@@ -179,20 +179,21 @@ class Calls:
             answer(request, response, "OK")
 
     def _is_notification(self, identity: str, request: Any) -> bool:
-        """Tell whether a handler is called for a notification, which has the Message ID of its registration."""
+        """Tell whether the handler is called for a notification; else note who registers."""
+        if request.is_notification:
+            return True
         tokens = self._registered.get(request.peer, {})
         token = bytes(request.data[4 : 4 + request.tkl])
         observe = request.uint(coaplet.OBSERVE, None, 3)
-        if observe == 0 and tokens.get(token) == request.mid:
-            return True
         if observe is None:
             return False
-        known = tokens.pop(token, None) is not None
+        known = token in tokens
+        tokens.pop(token, None)
         if observe == 0:
             self._watchers.note(identity, request)
             while len(tokens) >= _TOKENS:
                 tokens.pop(next(iter(tokens)))
-            tokens[token] = request.mid
+            tokens[token] = None
             self._registered[request.peer] = tokens
             self._latest[identity] = weakref.ref(request.peer)
             call = self._calls.get(identity)
