@@ -34,7 +34,7 @@ class Case:
             listen = ["coaps://127.0.0.1:0", "coap://127.0.0.1:0"]
             async with (
                 asyncio.timeout(seconds),
-                Collector(listen, self.database, Quiet(Paint(False))) as self.collector,
+                Collector(listen, self.database, Quiet(Paint(False)), rate=0) as self.collector,
                 Node() as self.client,
             ):
                 self.collector.node.server.on_error = lambda resource, error: self.faults.append(

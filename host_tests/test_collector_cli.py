@@ -67,6 +67,24 @@ def test_json_has_the_columns_and_the_body_as_it_was_sent(query):
     assert (rows[1]["value"], rows[2]["value"], rows[1]["level"]) == (21.5, 1, None)
 
 
+def test_octets_are_shown_in_hexadecimal_and_cut_where_people_read(query, database: Path):
+    async def add() -> None:
+        async with Writer(database) as writer:
+            for octets in (b"\0\xff", b"\xab" * 1000):
+                await writer.store(read_record(".s/raw", 42, octets, "192.0.2.1:1", _NOW))
+
+    asyncio.run(add())
+    short, long = json.loads(query("--json", "--path", "raw"))
+    assert (short["body"], long["body"]) == ("00ff", "ab" * 1000)
+    assert [row[-1] for row in csv.reader(io.StringIO(query("--format", "csv", "--path", "raw")))][1:] == [
+        "00ff",
+        "ab" * 1000,
+    ]
+    first, second = query("--path", "raw").splitlines()[1:]
+    assert first.endswith("raw      00ff")
+    assert second.endswith("ab" * 100 + "\N{HORIZONTAL ELLIPSIS} (1000 in all)")
+
+
 def test_csv_gives_back_what_was_stored(query):
     head, *rows = csv.reader(io.StringIO(query("--format", "csv"), newline=""))
     assert head == ["id", *schema.COLUMNS]

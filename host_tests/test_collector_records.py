@@ -5,7 +5,8 @@ import json
 import pytest
 
 from coaplet_tools.collector.etag import crc64, etag
-from coaplet_tools.collector.records import Record, Refused, UnknownFormat, read_record
+from coaplet_tools.collector.payloads import Refused, UnknownFormat
+from coaplet_tools.collector.records import Record, read_record
 from coaplet_tools.collector.text import clean
 
 _REMOTE = "192.0.2.7:40000"
@@ -134,13 +135,15 @@ def test_a_log_record_is_an_object(payload: object):
         _read("logs", payload)
 
 
-@pytest.mark.parametrize("content_format", [60, 42, 11542])
+@pytest.mark.parametrize("content_format", [40, 112, 11542])
 def test_other_formats_are_not_understood(content_format: int):
     for path in ("logs", ".s/x"):
         with pytest.raises(UnknownFormat):
             _read(path, b"\xa0\xff", content_format)
     with pytest.raises(UnknownFormat):
         _read(".s/x", b"21", 0)
+    with pytest.raises(UnknownFormat):
+        _read("logs", b"\0", 42)
 
 
 def test_lone_surrogates_can_be_stored():

@@ -1,4 +1,4 @@
-"""The commands: serve, device, nodes, query; those that are about one device are in device_commands.py.
+"""The commands: serve, device, nodes, query; device_commands.py, tail.py and sessions.py have the others.
 
 Exit codes: 0 done, also when Ctrl-C ended it; 1 it could not be done, and a line says why; 2 wrong usage.
 """
@@ -12,8 +12,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from coaplet_tools.collector import device_commands, devices, formats, query
+from coaplet_tools.collector import device_commands, devices, formats, query, sessions, tail
 from coaplet_tools.collector.errors import CollectorError
+from coaplet_tools.collector.limits import RATE
 from coaplet_tools.collector.records import LEVELS
 from coaplet_tools.collector.schema import open_to_read
 from coaplet_tools.collector.serve import Collector, stop_event
@@ -53,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--listen", action="append", metavar="URI", help=f"where to listen, default {_LISTEN}; may be repeated"
     )
+    serve.add_argument(
+        "--rate",
+        type=_rate,
+        default=RATE,
+        metavar="N",
+        help="requests a second of a device, default %(default)s; 0: any",
+    )
     how = serve.add_mutually_exclusive_group()
     how.add_argument("--quiet", action="store_true", help="show troubles only")
     how.add_argument("--json", action="store_true", help="a JSON object a line for each event")
@@ -91,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     rows.add_argument("--format", choices=("table", "json", "csv"), default="table")
     rows.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     rows.set_defaults(command=_query)
+
+    tail.add_to(commands, database)
+    sessions.add_to(commands, database)
     return parser
 
 
@@ -106,7 +117,7 @@ async def _serve_until_stopped(arguments: argparse.Namespace) -> None:
     else:
         # Lines would run into the table that --watch draws.
         display = Quiet(paint) if arguments.quiet or arguments.watch else Lines(paint)
-    async with Collector(arguments.listen or [_LISTEN], arguments.db, display) as collector:
+    async with Collector(arguments.listen or [_LISTEN], arguments.db, display, arguments.rate) as collector:
         display.started(collector.uris, arguments.db, None if collector.keys is None else len(collector.keys))
         if arguments.watch:
             title = f"listening on {' '.join(collector.uris)}; Ctrl-C stops"
@@ -158,6 +169,12 @@ def _query(arguments: argparse.Namespace) -> None:
     wanted = query.Filter(arguments.node, arguments.kind, arguments.path, arguments.level, since, arguments.limit)
     with closing(open_to_read(arguments.db)) as connection, closing(query.rows(connection, wanted)) as rows:
         formats.write(rows, arguments.format, sys.stdout, Paint(colours_wanted()))
+
+
+def _rate(text: str) -> int:
+    if not text.isdecimal() or int(text) > 1_000_000:
+        raise argparse.ArgumentTypeError("a whole number, 0 or more")
+    return int(text)
 
 
 def _count(text: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from coaplet_tools.collector.schema import COLUMNS
-from coaplet_tools.collector.show import as_json, describe
+from coaplet_tools.collector.show import as_json, as_text, describe
 from coaplet_tools.collector.text import Paint, clean, moment, table
 
 _CHUNK = 500  # rows of a table whose columns are aligned with each other
@@ -33,7 +33,8 @@ def _csv(rows: Iterable[sqlite3.Row], out: TextIO, _: Paint) -> None:
     """Write the columns of the database under their names; an empty field is a NULL."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("id", *COLUMNS))
-    writer.writerows(tuple(row) for row in rows)
+    # the body is the last column
+    writer.writerows((*tuple(row)[:-1], as_text(row["body"])) for row in rows)
 
 
 def _table(rows: Iterable[sqlite3.Row], out: TextIO, paint: Paint) -> None:

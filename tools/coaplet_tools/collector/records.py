@@ -4,30 +4,29 @@ What a peer sends is checked here and trusted afterwards. A record needs no key 
 post; but a key that the database has a column for must have its type, or the record is refused, naming the key.
 """
 
-import json
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from coaplet_tools.collector.limits import NAME
+from coaplet_tools.collector.payloads import (
+    CBOR,
+    JSON,
+    OCTETS,
+    TEXT,
+    Refused,
+    UnknownFormat,
+    from_cbor,
+    from_json,
+    to_json,
+    to_text,
+)
+
 Kind = Literal["log", "reading"]
 LEVELS = ("debug", "info", "warn", "error")
 
-TEXT = 0  # Content-Formats, RFC 7252 12.3
-JSON = 50
-
-_LONGEST_NAME = 128
-_DEEPEST = 32
 _MAX_INTEGER = 2**63 - 1  # of SQLite
-
-
-class Refused(ValueError):
-    """A record that cannot be taken. str() says why, in one line for its sender."""
-
-
-class UnknownFormat(Refused):
-    """Its Content-Format is none that can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class Record:
     value: float | None  # or an int: it stays one
     unit: str | None
     ts: int | None
-    body: str
+    body: str | bytes
 
 
 def read_record(path: str, content_format: int | None, payload: bytes, remote: str, received: int) -> Record:
@@ -55,51 +54,52 @@ def read_record(path: str, content_format: int | None, payload: bytes, remote: s
     path: `logs` or `.s/PATH`; remote: the sender's address, "192.0.2.1:40000"; received: ms since 1970.
     Raises Refused, UnknownFormat.
     """
-    stream = path.partition("/")[2] if path.startswith(".s/") else None
-    kind: Kind = "log" if path in ("logs", ".s/logs") else "reading"
-    if kind == "reading" and not stream:
-        raise Refused("the path of a stream is .s/NAME")
-    try:
-        text = payload.decode()
-    except UnicodeDecodeError as error:
-        if content_format in (None, TEXT, JSON):
-            raise Refused("the payload is not UTF-8") from error
-        text = ""
-    if kind == "log" and (content_format == TEXT or content_format is None and not text.lstrip().startswith("{")):
+    log = path in ("logs", ".s/logs")
+    if log and (content_format == TEXT or content_format is None and not payload.lstrip().startswith(b"{")):
+        text = to_text(payload)
         if not text:
             raise Refused("the payload is empty")
-        value: Any = {"msg": text}
-        body = json.dumps(text)
-    elif content_format in (None, JSON):
-        value = _parse(text)
-        body = text
-    else:
-        formats = "JSON (50)" if kind == "reading" else "JSON (50) or text (0)"
-        raise UnknownFormat(f"{path}: send {formats}, not format {content_format}")
-    return _make(kind, None if kind == "log" else stream, value, body, remote, received)
+        return make_record(path, {"msg": text}, to_json(text), remote, received)
+    if content_format in (None, JSON):
+        text = to_text(payload)
+        return make_record(path, from_json(text), text, remote, received)
+    if content_format == CBOR:
+        value = from_cbor(payload)
+        return make_record(path, value, to_json(value), remote, received)
+    if content_format == OCTETS and not log:
+        if not payload:
+            raise Refused("the payload is empty")
+        return make_record(path, None, bytes(payload), remote, received)
+    formats = "JSON (50), CBOR (60) or text (0)" if log else "JSON (50), CBOR (60) or octets (42)"
+    raise UnknownFormat(f"{path}: send {formats}, not format {content_format}")
 
 
-def _make(kind: Kind, path: str | None, value: Any, body: str, remote: str, received: int) -> Record:
+def make_record(path: str, value: Any, body: str | bytes, remote: str, received: int) -> Record:
+    """Make the record of a value that was sent. body: as it is kept; the rest is read_record's. Raises Refused."""
+    kind: Kind = "log" if path in ("logs", ".s/logs") else "reading"
+    log = kind == "log"
+    stream = path.removeprefix(".s/")
+    if not log and (not stream or stream == path):
+        raise Refused("the path of a stream is .s/NAME")
     if isinstance(value, dict):
         keys = value
-    elif kind == "log":
-        raise Refused("a log record is a JSON object")
+    elif log:
+        raise Refused("a log record is a JSON object, or a CBOR map")
     else:
-        keys = {"value": value} if _is_number(value) else {}
-    node = _take(keys, "node", _is_name, f"text of 1 to {_LONGEST_NAME} characters")
+        keys = {"value": value} if is_number(value) else {}
+    node = _take(keys, "node", _is_name, f"text of 1 to {NAME} characters")
     boot = _take(keys, "boot", _is_count, "a whole number, 0 or more")
     seq = _take(keys, "seq", _is_count, "a whole number, 0 or more")
     if node is None or boot is None or seq is None:
         boot = seq = None  # only the three together name a record; without them each one is a new one
-    ts = _take(keys, "ts", _is_number, "a number of milliseconds since 1970")
-    log = kind == "log"
+    ts = _take(keys, "ts", is_number, "a number of milliseconds since 1970")
     return Record(
         received=received,
-        node=_storable(node) if node is not None else _host(remote),
+        node=node if node is not None else host(remote),
         boot=boot,
         seq=seq,
         kind=kind,
-        path=None if path is None else _storable(path),
+        path=None if log else _storable(stream),
         level=_take(keys, "level", _is_text, "text") if log else None,
         module=_take(keys, "module", _is_text, "text") if log else None,
         msg=_take(keys, "msg", _is_text, "text") if log else None,
@@ -110,33 +110,16 @@ def _make(kind: Kind, path: str | None, value: Any, body: str, remote: str, rece
     )
 
 
-def _parse(text: str) -> Any:
-    try:
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
-    except RecursionError as error:
-        raise Refused(f"the JSON is nested deeper than {_DEEPEST}") from error
-    except ValueError as error:
-        raise Refused("the payload is not JSON") from error
-    if _depth(value) > _DEEPEST:
-        raise Refused(f"the JSON is nested deeper than {_DEEPEST}")
-    return value
+def host(remote: str) -> str:
+    """Return an address without its port: each run of a command-line client has another one, and is no other node."""
+    return remote.rpartition(":")[0].strip("[]") or remote
 
 
-def _finite(text: str) -> float:
-    # NaN and Infinity are no JSON; 1e999 is, but nobody could write it out again.
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-def _depth(value: Any) -> int:
-    # Who reads the record later has less of a stack left, perhaps, than whoever stored it.
-    depth, level = 0, [value]
-    while level := [inner for inner in level if isinstance(inner, dict | list)]:
-        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
-        depth += 1
-    return depth
+def is_number(value: Any) -> bool:
+    """Tell whether a value can be a reading's: 1e999 is JSON, and infinite in Python; an int may be too large."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _take(keys: dict[str, Any], key: str, fits: Callable[[Any], bool], wanted: str) -> Any:
@@ -154,22 +137,15 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME
+    return isinstance(value, str) and 0 < len(value) <= NAME
 
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_INTEGER
 
 
-def _is_number(value: Any) -> bool:
-    # 1e999 is JSON, and infinite in Python; an integer may be too large for a float.
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) <= sys.float_info.max
-
-
 def _is_scalar(value: Any) -> bool:
-    return _is_number(value) or isinstance(value, bool)
+    return is_number(value) or isinstance(value, bool)
 
 
 def _number(value: float | None) -> float | None:
@@ -181,8 +157,3 @@ def _number(value: float | None) -> float | None:
 def _storable(text: str) -> str:
     """Replace lone surrogates: JSON can write them (\\ud800), UTF-8 and so SQLite cannot."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _host(remote: str) -> str:
-    # Without the port: each run of a command-line client has another one, and is no other node.
-    return remote.rpartition(":")[0].strip("[]") or remote

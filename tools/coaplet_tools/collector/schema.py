@@ -19,6 +19,7 @@ COLUMNS = ("received", "node", "boot", "seq", "kind", "path", "level", "module",
 
 DEVICES = "devices"
 SETTINGS = "settings"
+SESSIONS = "sessions"
 
 _BUSY_S = 2.0  # how long to wait for somebody else's lock
 

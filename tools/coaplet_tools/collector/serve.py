@@ -13,16 +13,28 @@ from typing import Any, Self
 
 from coaplet import Node
 from coaplet_tools.collector.devices import Keyring
+from coaplet_tools.collector.display import Display
 from coaplet_tools.collector.errors import CollectorError
+from coaplet_tools.collector.history import History
+from coaplet_tools.collector.limits import RATE, UPLOADS
+from coaplet_tools.collector.rate import Rate, limit
 from coaplet_tools.collector.refusals import Refusals
-from coaplet_tools.collector.resources import Display, Resources
+from coaplet_tools.collector.resources import Resources
 from coaplet_tools.collector.services import Services
 from coaplet_tools.collector.show import complain
 from coaplet_tools.collector.writer import Writer
 
 # Requests that wait for a commit; the next one gets 5.03. Requests remembered: what comes twice within 247 s while
 # fewer others came is answered from there, and all the rest by UNIQUE(node, boot, seq).
-_LIMITS = {"async_slots": 256, "duplicates": 10_000, "exchanges": 256, "tx_slots": 64, "observers": 1000}
+_LIMITS = {
+    "async_slots": 256,
+    "duplicates": 10_000,
+    "exchanges": 256,
+    "tx_slots": 64,
+    "observers": 1000,
+    "replay_bytes": 320,  # whatever is answered to a record is kept for a repeat, and so goes out with the ACK
+    "transfers": UPLOADS,
+}
 
 
 # A session is kept for 3 h after its device's last word; with a Connection ID (RFC 9146) it outlives a change of the
@@ -44,12 +56,13 @@ class Collector:
     """`async with Collector(...) as collector`: it listens, and stores until the block ends.
 
     listen: URIs such as "coaps://0.0.0.0" or "coap://0.0.0.0:5683"; the keys for coaps are those of `devices.py` in the
-    database. Entering raises CollectorError.
+    database. rate: requests a second that a device may send (rate.py); 0: as many as it likes. Entering raises
+    CollectorError.
     After that: addresses (texts such as "127.0.0.1:5683"), uris (the same as "coap://127.0.0.1:5683"), counts, node,
     keys (the Keyring, None without coaps).
     """
 
-    def __init__(self, listen: Sequence[str], database: Path, display: Display) -> None:
+    def __init__(self, listen: Sequence[str], database: Path, display: Display, rate: int = RATE) -> None:
         self._listen = listen
         self._database = database
         self._writer = Writer(database)
@@ -70,9 +83,14 @@ class Collector:
             layer.on_failure = lambda session, layer=layer: refusals.note(
                 layer.format(session), session.identity, session.error
             )
-        self._resources = Resources(self.node, self._writer, display)
+        self._history = History(self._layers, database) if self._secure else None
+        speaks = (self._history.speaks,) if self._history else ()
+        self._resources = Resources(self.node, self._writer, display, *speaks)
         self.counts = self._resources.counts
         self._services = Services(self.node, database, self._is_connected) if self._secure else None
+        self._floods = Refusals(lambda remote, identity, _, more: display.throttled(remote, identity, more))
+        if rate:
+            limit(self.node, Rate(rate), self._note_flood)
         self.addresses: list[str] = []
         self.uris: list[str] = []
 
@@ -83,6 +101,8 @@ class Collector:
                 self.keys = Keyring(self._database)
             if self._services:
                 await self._services.open()
+            if self._history:
+                self._history.open()
             await self.node.start()
         except OSError as error:
             await self._close()
@@ -98,6 +118,8 @@ class Collector:
             self._watches.append(asyncio.create_task(self._watch_keys(self.keys)))
         if self._services:
             self._watches.append(asyncio.create_task(self._watch_news(self._services)))
+        if self._history:
+            self._history.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -107,6 +129,8 @@ class Collector:
             with suppress(asyncio.CancelledError):
                 await watch
         await self.node.stop()
+        if self._history:
+            await self._history.close()
         await self._close()
 
     async def _close(self) -> None:
@@ -115,6 +139,10 @@ class Collector:
         if self._services:
             await self._services.close()
         await self._writer.__aexit__()
+
+    def _note_flood(self, remote: str, identity: bytes | None) -> None:
+        self.counts.throttled += 1
+        self._floods.note(remote, identity, "")
 
     def _find_key(self, identity: bytes) -> bytes | None:
         if self.keys is None:

@@ -1,6 +1,6 @@
 """What the collector shows while it runs: lines for people, JSON lines for scripts, or troubles only.
 
-Each is a Display (resources.py) with a few events of the collector's own. Showing never keeps a record from being
+Each is a Display (display.py) with a few events of the collector's own. Showing never keeps a record from being
 stored: when nobody reads the output any more, the display falls silent.
 """
 
@@ -13,10 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from coaplet_tools.collector.display import Counts
 from coaplet_tools.collector.records import Record
-from coaplet_tools.collector.resources import Counts
 from coaplet_tools.collector.text import Paint, clean, clock, quantity
 from coaplet_tools.collector.writer import Outcome
+
+_LONGEST = 200  # characters of a reading on a terminal: one may have come in blocks
 
 # What a log line shows in columns of their own or not at all; other keys follow the message.
 _OWN = ("level", "module", "msg", "node", "boot", "seq", "ts", "up")
@@ -38,7 +40,10 @@ def silence() -> None:
 def describe(row: Mapping[str, Any] | sqlite3.Row) -> tuple[str, str, str]:
     """Return a record's label (its level, or "reading"), subject and text, printable. row: a row's columns by name."""
     if row["kind"] == "reading":
-        return "reading", clean(row["path"]), quantity(row["value"], row["unit"]) or clean(row["body"])
+        text = quantity(row["value"], row["unit"]) or as_text(row["body"])
+        if len(text) > _LONGEST:
+            text = f"{text[:_LONGEST]}\u2026 ({len(row['body'])} in all)"
+        return "reading", clean(row["path"]), clean(text)
     more = ""
     if row["body"].lstrip().startswith("{"):
         extra = {key: value for key, value in json.loads(row["body"]).items() if key not in _OWN}
@@ -46,6 +51,11 @@ def describe(row: Mapping[str, Any] | sqlite3.Row) -> tuple[str, str, str]:
             f" {key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in extra.items()
         )
     return clean(row["level"] or "log"), clean(row["module"] or ""), clean((row["msg"] or "") + more)
+
+
+def as_text(body: str | bytes) -> str:
+    """Return a record's body as it is shown: octets in hexadecimal."""
+    return body if isinstance(body, str) else body.hex()
 
 
 class Lines:
@@ -76,7 +86,7 @@ class Lines:
     def arrived(self, record: Record, outcome: Outcome) -> None:
         say(f"{self.paint(clock(record.received), 'dim')}  {self.line(record, outcome)}")
 
-    def line(self, record: Record, outcome: Outcome) -> str:
+    def line(self, record: Record, outcome: Outcome = Outcome.NEW) -> str:
         """Lay out a record in columns that widen as needed, and never narrow again."""
         label, subject, text = describe(asdict(record))
         node = clean(record.node)
@@ -97,6 +107,11 @@ class Lines:
 
     def refused(self, remote: str, path: str, why: str) -> None:
         self.tell(f"refused a record from {remote} for /{clean(path)}: {clean(why)}", "yellow")
+
+    def throttled(self, remote: str, identity: str, more: int) -> None:
+        who = f'device "{clean(identity)}" at {remote}' if identity else f"a device at {remote}"
+        others = f" ({more} more since the last such line)" if more else ""
+        self.tell(f"{who} sends too much: a request was put off{others}", "yellow")
 
     def shut_out(self, remote: str, identity: str, why: str, more: int) -> None:
         who = f'device "{clean(identity)}" at {remote}' if identity else f"a device at {remote}"
@@ -138,6 +153,9 @@ class JsonLines:
     def refused(self, remote: str, path: str, why: str) -> None:
         self._say("refused", remote=remote, path=path, why=why)
 
+    def throttled(self, remote: str, identity: str, more: int) -> None:
+        self._say("throttled", remote=remote, identity=identity, more=more)
+
     def shut_out(self, remote: str, identity: str, why: str, more: int) -> None:
         self._say("shut_out", remote=remote, identity=identity, why=why, more=more)
 
@@ -155,14 +173,16 @@ class JsonLines:
 
 
 def as_json(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a record's columns for JSON: its body as the value it is."""
-    return {**row, "body": json.loads(row["body"])}
+    """Return a record's columns for JSON: its body as the value it is, octets as a text in hexadecimal."""
+    body = row["body"]
+    return {**row, "body": json.loads(body) if isinstance(body, str) else as_text(body)}
 
 
 def summary(counts: Counts) -> str:
     """Write the counts that are not 0 after those that always matter."""
     parts = [f"{counts.readings} readings and {counts.logs} logs stored"]
     named = (("duplicates", "duplicates"), ("conflicts", "conflicts"), ("refused", "refused"), ("failed", "not stored"))
+    named += (("throttled", "requests put off"),)
     parts += [f"{count} {text}" for name, text in named if (count := getattr(counts, name))]
     return ", ".join(parts)
 

@@ -22,17 +22,20 @@ def node_lines(nodes: list[dict[str, Any]], paint: Paint) -> list[str]:
     """Lay out what query.nodes() found: a node's latest values one below the other."""
     now = time.time()
     rows: list[tuple[str, ...]] = []
+    head = _HEAD[:2] + ("address",) * any(node["address"] for node in nodes) + _HEAD[2:]
+    more = len(head) - len(_HEAD)
     for node in nodes:
         seen = ago(now - node["last_seen"] / 1000)
         boot = "" if node["last_boot"] is None else str(node["last_boot"])
         counts = (boot, str(node["boots"]), str(node["logs"]), str(node["readings"]))
-        left = (clean(node["node"]), seen, *counts)
+        left = (clean(node["node"]), seen, *(node["address"] or "",) * more, *counts)
         for path, latest in node["latest"].items() or [("", None)]:
             value = quantity(latest["value"], latest["unit"]) if latest else ""
             age = ago(now - latest["received"] / 1000) if latest else ""
             rows.append((*left, clean(path), value, age))
             left = ("",) * len(left)
-    return table(_HEAD, rows, right=(1, 2, 3, 4, 5, 8), paint=paint)[0]
+    right = (1, *(i + more for i in (2, 3, 4, 5, 8)))
+    return table(head, rows, right=right, paint=paint)[0]
 
 
 def read_nodes(database: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The writer: one thread that owns the database, and what the event loop asks of it.
 
-    event loop   await writer.store(record) ──► queue
+    event loop   await writer.store(record) ──► queue     or store_all(records), which stay together
     thread                                        takes a batch, one transaction, COMMIT
     event loop   ◄── the outcomes of the batch, in one call
 
@@ -14,11 +14,12 @@ the disk took it all the same, UNIQUE(node, boot, seq) keeps it single.
 
 import asyncio
 import contextlib
+import json
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from operator import attrgetter
 from pathlib import Path
@@ -50,7 +51,7 @@ class Outcome(Enum):
     CONFLICT = "conflict"  # it has another record under this node, boot and seq, and keeps that one
 
 
-_Waiting = tuple[Record, "asyncio.Future[Outcome]"]
+_Waiting = tuple[Sequence[Record], "asyncio.Future[list[Outcome]]"]
 
 
 class Writer:
@@ -77,8 +78,12 @@ class Writer:
 
     async def store(self, record: Record) -> Outcome:
         """Store a record; return after its commit. Raises StoreError."""
-        settled: asyncio.Future[Outcome] = self._loop.create_future()
-        self._queue.put((record, settled))
+        return (await self.store_all((record,)))[0]
+
+    async def store_all(self, records: Sequence[Record]) -> list[Outcome]:
+        """Store records in one commit, all or none; return after it. Raises StoreError."""
+        settled: asyncio.Future[list[Outcome]] = self._loop.create_future()
+        self._queue.put((records, settled))
         return await settled
 
     # In the thread
@@ -104,7 +109,8 @@ class Writer:
         """Wait for a record and for those that come right after it. Returns them, and whether they are the last."""
         batch: list[_Waiting] = []
         closes = 0.0
-        while len(batch) < _BATCH_RECORDS:
+        n = 0
+        while n < _BATCH_RECORDS:
             try:
                 wait = min(_QUIET_S, closes - time.monotonic()) if batch else None
                 item = self._queue.get(timeout=wait) if wait is None or wait > 0 else self._queue.get_nowait()
@@ -115,14 +121,15 @@ class Writer:
             if not batch:
                 closes = time.monotonic() + _BATCH_S
             batch.append(item)
+            n += len(item[0])
         return batch, False
 
     def _commit(self, connection: sqlite3.Connection, batch: list[_Waiting]) -> None:
-        outcomes: list[Outcome] = []
+        outcomes: list[list[Outcome]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for record, _ in batch:
-                outcomes.append(_insert(connection, record))
+            for records, _ in batch:
+                outcomes.append([_insert(connection, record) for record in records])
             connection.execute("COMMIT")
         except Exception as error:
             # Whatever it is, the thread lives and the senders are told. SQLite may have ended the transaction itself.
@@ -144,10 +151,20 @@ def _insert(connection: sqlite3.Connection, record: Record) -> Outcome:
     if connection.execute(_INSERT, _row(record)).rowcount:
         return Outcome.NEW
     stored = connection.execute(_SAME, (record.node, record.boot, record.seq)).fetchone()
-    return Outcome.DUPLICATE if stored and stored[0] == record.body else Outcome.CONFLICT
+    return Outcome.DUPLICATE if stored and _is_same(stored[0], record.body) else Outcome.CONFLICT
 
 
-def _settle_all(batch: list[_Waiting], outcomes: list[Outcome] | None, error: Exception | None) -> None:
+def _is_same(stored: str | bytes, sent: str | bytes) -> bool:
+    """Tell whether two bodies say the same: one may have come alone, the other in a batch, or as CBOR."""
+    if stored == sent or isinstance(stored, bytes) or isinstance(sent, bytes):
+        return stored == sent
+    try:
+        return json.loads(stored) == json.loads(sent)
+    except ValueError:
+        return False
+
+
+def _settle_all(batch: list[_Waiting], outcomes: list[list[Outcome]] | None, error: Exception | None) -> None:
     for i, (_, settled) in enumerate(batch):
         _settle(settled, outcomes[i] if outcomes else None, error)
 
