@@ -1,12 +1,15 @@
 """pytest's view of device tests: an item for each test function on each runtime, never imported into pytest.
 
 Which tests a module has is read from its syntax tree. The tests picked of one module run in one process a runtime; the
-processes start ahead of the items that wait for them, two at a time, in the order of the items.
+processes start ahead of the items that wait for them, in the order of the items: one at a time while other tests run in
+two pytests (second.py), else two.
 """
 
 import ast
+import threading
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -80,20 +83,39 @@ class Prefetcher:
     """Starts the runs that the picked items need, and stops them when pytest ends early."""
 
     def __init__(self, items: list[pytest.Item]) -> None:
-        self._pool = ThreadPoolExecutor(PROCESSES, thread_name_prefix="device-tests")
+        self._waiting: deque[tuple[ModuleRun, Future[dict[str, Outcome]]]] = deque()
         self._runs: list[ModuleRun] = []
+        self._threads = 0
         groups: dict[tuple[Path, Runtime], list[DeviceItem]] = {}
         for item in items:
             if isinstance(item, DeviceItem):
                 groups.setdefault((item.path, item.runtime), []).append(item)
         for (module, runtime), members in groups.items():
             run = ModuleRun(runtime, module, [item.name for item in members])
+            future: Future[dict[str, Outcome]] = Future()
             self._runs.append(run)
-            future = self._pool.submit(run.execute)
+            self._waiting.append((run, future))
             for item in members:
                 item.run = future
 
+    def use(self, processes: int) -> None:
+        """Run as many at a time, from now on."""
+        while self._threads < processes:
+            self._threads += 1
+            threading.Thread(target=self._work, name="device-tests", daemon=True).start()
+
     def stop(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._waiting.clear()
         for run in self._runs:
             run.stop()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                run, future = self._waiting.popleft()
+            except IndexError:
+                return
+            try:
+                future.set_result(run.execute())
+            except BaseException as error:
+                future.set_exception(error)

@@ -1,4 +1,5 @@
-"""pytest's hooks and fixtures for all tests: device tests are collected by `collector`, and no skip goes unseen.
+"""pytest's hooks and fixtures for all tests: device tests are collected by `collector`, a second pytest runs some
+others beside this one (`second`), and no skip goes unseen.
 
 With CI=true a skipped test has failed, unless CI_CANNOT_HAVE names it.
 """
@@ -13,8 +14,9 @@ import pytest
 
 from coaplet_tools.setup.places import Unavailable
 from coaplet_tools.setup.state import program
-from collector import DeviceItem, DeviceModule, Prefetcher
+from collector import PROCESSES, DeviceItem, DeviceModule, Prefetcher
 from left_out import summary
+from second import Second, Sender, is_for_second, is_second, keep_own
 
 # Patterns of node ids of tests that no CI machine can run, each with the reason.
 CI_CANNOT_HAVE: dict[str, str] = {
@@ -22,6 +24,8 @@ CI_CANNOT_HAVE: dict[str, str] = {
 }
 
 _DEVICE = Path(__file__).parent / "device"
+_PREFETCHER = pytest.StashKey[Prefetcher]()
+_SECOND = pytest.StashKey[Second]()
 
 
 @pytest.fixture
@@ -37,24 +41,47 @@ def peer() -> Callable[[str], str]:
     return path_or_skip
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if is_second():
+        config.pluginmanager.register(Sender(config))
+
+
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     return DeviceModule.from_parent(parent, path=module_path) if module_path.parent == _DEVICE else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put device tests last: their processes start ahead, while the others wait for peers and for time to pass."""
-    items.sort(key=lambda item: isinstance(item, DeviceItem))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put those of the second pytest behind the others, and device tests last: their processes start ahead, while the
+    others wait for peers and for time to pass.
+    """
+    if is_second():
+        keep_own(config, items)
+    items.sort(key=lambda item: 2 if isinstance(item, DeviceItem) else is_for_second(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     if session.config.option.collectonly:
         return (yield)
-    prefetcher = Prefetcher(session.items)
+    prefetcher = session.config.stash[_PREFETCHER] = Prefetcher(session.items)
+    second = session.config.stash[_SECOND] = Second(session.items, session.config)
+    prefetcher.use(PROCESSES - second.runs)
     try:
         return (yield)
     finally:
         prefetcher.stop()
+        second.stop()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    here = not item.config.stash[_SECOND].has(item)
+    if isinstance(item, DeviceItem) or not here:
+        item.config.stash[_PREFETCHER].use(PROCESSES)  # from here on this process does nothing but wait
+    if here:
+        return None
+    item.config.stash[_SECOND].report(item)
+    return True
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from coaplet_tools.setup.places import Unavailable
 from coaplet_tools.setup.programs import NATIVE
 from coaplet_tools.setup.state import program
 
@@ -59,20 +60,32 @@ class Outcome:
 
 
 class ModuleRun:
-    """One process that runs the named tests of one module. `execute` may be called in any thread."""
+    """One process that runs the named tests of one module. `execute` may be called in any thread.
+
+    What it needs of the setup and of the environment is read when it is made: while it waits for its turn, tests of the
+    setup put others in their places.
+    """
 
     def __init__(self, runtime: Runtime, module: Path, tests: Sequence[str]) -> None:
         self._runtime = runtime
         self._module = module
         self._tests = tests
-        self._ports = next(_PORTS)
+        self._environment = {**os.environ, "MICROPYPATH": ".frozen", "TEST_PORTS": str(next(_PORTS))}
+        self._missing: Unavailable | None = None
+        self._command: list[str] = []
+        try:
+            self._command = runtime.command()
+        except Unavailable as reason:
+            self._missing = reason
         self._process: subprocess.Popen[str] | None = None
 
     def execute(self) -> dict[str, Outcome]:
+        if self._missing:
+            raise self._missing
         paths = ":".join(map(str, (self._module.parent, *_IMPORTABLE)))
         self._process = subprocess.Popen(
-            [*self._runtime.command(), str(_RUNNER), paths, self._module.stem, *self._tests],
-            env={**os.environ, "MICROPYPATH": ".frozen", "TEST_PORTS": str(self._ports)},
+            [*self._command, str(_RUNNER), paths, self._module.stem, *self._tests],
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -141,7 +141,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
             return runs.theirs([sys.executable, str(PROGRAMS / "aiocoap_server.py")], "127.0.0.1")
 
         runs.begin("libcoap-client-lossy", lambda: upload_and_download(runs))
-        runs.begin("libcoap-server-lossy", lambda: to_a_lossy_server(runs, libcoap("-l", "10%")))
+        # A tenth of what it sends, but not its answer to the last block of the PUT, about the 19th datagram: libcoap
+        # does not know a repeated message, and would take that block, sent again, for all there is
+        runs.begin("libcoap-server-lossy", lambda: to_a_lossy_server(runs, libcoap("-l", "4,10,27,33")))
         for pair, (client, server) in PAIRS.items():
             for i, cases in enumerate(GROUPS):
                 start = lambda server=server: runs.example(server, "plugtest_server", PERIOD_MS)  # noqa: E731

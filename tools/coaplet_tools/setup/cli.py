@@ -1,13 +1,21 @@
-"""The order of the setup: which parts were asked for, which are there already, which cannot be had."""
+"""The order of the setup: which parts were asked for, which are there already, which cannot be had.
+
+Debian's packages and what is built with them come one after the other, since apt has one database. What is compiled
+for this Python or comes from a package registry needs nothing of them, and comes beside them.
+"""
 
 import argparse
 import fcntl
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from coaplet_tools.setup import emulator, peers, programs, state, venv
 from coaplet_tools.setup.places import BIN, BUILD, Unavailable, say
+
+_RECORDING = threading.Lock()
 
 
 def main(argv: list[str]) -> int:
@@ -47,15 +55,25 @@ def _get_all(wanted: dict[str, None]) -> Iterator[tuple[str, str]]:
     if "venv" in wanted and not venv.is_ready():
         with _timed(".venv"):
             venv.make()
-    for part in _parts():
-        if part.name in wanted and (reason := _get(part)):
-            yield part.name, reason
+    parts = [part for part in _parts() if part.name in wanted]
+    with ThreadPoolExecutor(1) as pool:
+        beside = {part.name: pool.submit(_get, part) for part in parts if _is_apart(part)}
+        if emulator.NAME in wanted and venv.is_ready():
+            pool.submit(emulator.compile_ahead)
+        for part in parts:
+            if reason := beside[part.name].result() if part.name in beside else _get(part):
+                yield part.name, reason
     if emulator.NAME in wanted and (reason := _get_emulator()):
         yield emulator.NAME, reason
 
 
 def _parts() -> tuple[programs.Part | peers.Peer, ...]:
     return (*programs.PARTS, *peers.PEERS)
+
+
+def _is_apart(part: programs.Part | peers.Peer) -> bool:
+    """Return whether a part has nothing to do with Debian's packages."""
+    return isinstance(part, peers.Peer) and not peers.is_of_debian(part)
 
 
 def _asked(part: programs.Part | peers.Peer) -> str:
@@ -76,8 +94,13 @@ def _get(part: programs.Part | peers.Peer) -> str:
             reason = str(error)
     if reason:
         entry["missing"] = reason
-    state.save(state.load() | {part.name: entry})
+    _record(part.name, entry)
     return reason
+
+
+def _record(name: str, entry: state.Entry) -> None:
+    with _RECORDING:
+        state.save(state.load() | {name: entry})
 
 
 def _get_emulator() -> str:
@@ -88,7 +111,7 @@ def _get_emulator() -> str:
     except Unavailable as error:
         entry["missing"] = str(error)
     if state.load().get(emulator.NAME) != entry:
-        state.save(state.load() | {emulator.NAME: entry})
+        _record(emulator.NAME, entry)
     return entry.get("missing", "")
 
 

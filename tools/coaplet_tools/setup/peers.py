@@ -53,12 +53,16 @@ def get(peer: Peer) -> Entry:
     if done.returncode:
         said = (done.stderr + done.stdout).strip().rpartition("\n")[2] or f"exit {done.returncode}"
         raise Unavailable(f"does not run here: {said}")
-    return {"origin": "Debian" if peer.make is _make_mbedtls else "a package registry", "version": done.stdout.strip()}
+    return {"origin": "Debian" if is_of_debian(peer) else "a package registry", "version": done.stdout.strip()}
 
 
 def asked(peer: Peer) -> str:
     """Name what decides how the peer is got."""
     return digest(peer.name, _launcher(peer), peer.probe, sys.version, *(path.read_text() for path in peer.made_of))
+
+
+def is_of_debian(peer: Peer) -> bool:
+    return peer.make is _make_mbedtls
 
 
 def _launcher(peer: Peer) -> str:
