@@ -7,10 +7,10 @@ from coaplet.codes import CoapError, SecurityError, Timeout
 from coaplet.secure import _on_change
 from coaplet.serial import Serial
 from dtls_net import KEYS, PSK
-from helpers import raises
+from helpers import CON, message, path, raises
 from net import Network
 from node_net import NetNode, pattern
-from test_serial import Stream
+from test_serial import Stream, frame
 
 
 class Layered(NetNode):
@@ -154,3 +154,81 @@ def test_observation_and_blocks_work_over_a_serial_line():
     ends.network.run_for(10)
     assert ends.server.server.observers.count() == 0
     assert raises(CoapError, ends.client.call, observation.next()).code == 0
+
+
+class SecureLine(Secure):
+    """DTLS alone on a serial line."""
+
+    def over(self, link):
+        self.end = End(self)
+        self.line = Serial(self.end, 1222)
+        from coaplet.dtls.layer import Dtls
+
+        layer = Dtls(self.line, 1152, KEYS.get)
+        layer.now = lambda: self.network.now
+        layer.changed = lambda session: _on_change(self, layer, session)
+        return layer
+
+    def take(self, data, source):
+        self.end.portions.append(data)
+        while self.end.portions or self.line.more or self.layer.more:
+            self._receive(self.layer)
+
+
+class Both(Serially):
+    """A client on a serial line whose transport stands for its other end, "s"."""
+
+    def over(self, link):
+        self.end = End(self)
+        return Serial(self.end, 1222, "s")
+
+
+class LineEnds(Ends):
+    def __init__(self):
+        super().__init__(Both)
+        network = self.network
+        self.server = SecureLine("s", network)
+        self.asked = []
+        self.server.resource("state")(lambda request, response: response.payload(b"5", 0))
+        self.server.resource("body")(lambda request, response: response.payload(pattern(4000)))
+        self.client.resource("own")(lambda request, response: self.asked.append(request.transport.secure))
+
+
+def test_a_line_carries_a_session_and_what_is_in_the_clear_beside_it():
+    ends = LineEnds()
+    c = ends.client
+    remote = c._remote("coaps://s", PSK)
+    assert c.call(remote.get("state")).payload == b"5"
+    assert c.call(remote.get("body")).payload == pattern(4000)
+    assert pattern(4000)[100:140] not in b"".join([data for _, _, _, data in ends.network.log])
+    # a request in the clear is served meanwhile, and is known as one
+    network = ends.network
+    End(ends.server).write(frame(message(CON, 1, 77, b"t", path("own"))))
+    network.collect(ends.server)
+    network.run_for(10)
+    assert ends.asked == [False]
+    assert c.call(remote.get("state")).payload == b"5" and remote.peer.up
+    remote.close()
+    assert not [t for t in c.timed if t is remote]
+
+
+def test_a_line_has_one_session_with_one_key():
+    ends = LineEnds()
+    c = ends.client
+    first = c._remote("coaps://s", PSK)
+    assert c.call(first.get("state")).payload == b"5"
+    assert "has the line" in str(raises(OSError, c._remote, "coaps://s", (b"other", b"key")))
+    assert c._remote("coaps://s", PSK).peer is first.peer
+
+
+def test_records_on_a_line_without_a_session_are_no_requests():
+    network = Network()
+    c = Both("c", network)
+    c.take(frame(b"\x16\xfe\xfd" + bytes(30)), "s")
+    c.take(frame(b"\x40\x00\x1d\x0f"), "s")
+    assert c.counters.ignored + c.counters.malformed == 1 and len(c.sent()) == 1
+
+
+def test_a_uri_whose_host_is_a_lines_other_end_is_reached_there():
+    ends = Ends(Both)
+    assert ends.client.call(ends.client._remote("coap://s/").get("state")).payload == b"0"

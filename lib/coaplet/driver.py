@@ -308,12 +308,18 @@ class Driver:
         base = "/" + rest  # which _write_path takes away again: "//a" has an empty segment in front
         if base.endswith("/"):
             base = base[:-1]
+        line = None
+        for transport in self.transports:
+            if getattr(transport, "peer", None) == host:
+                line = transport
         if scheme == "coaps":
             from .secure import SecureRemote
 
-            remote = SecureRemote(self, psk, base, host, port, store)
+            remote = SecureRemote(self, psk, base, host, port, store, line)
             self._arm()
             return remote
+        if line:
+            return Remote(self, line, host, base)
         if port is None:
             port = _PORT
         if is_group(host):

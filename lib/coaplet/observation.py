@@ -29,11 +29,14 @@ class Observation:
     """What Remote.observe() returns: `async for reply in it`, or `reply = await it.next()`.
 
     The first reply is the current state. An error of the server ends it and is raised; but for the first time, what
-    gets no answer, or a 5.xx one, is asked again with back-off. method: GET or FETCH, with payload and ct; the other
-    arguments are request()'s. registered: whether the server notifies us.
+    gets no answer, or a 5.xx one, is asked again with back-off. method: GET or FETCH, with payload and ct; refresh_s:
+    how long to be without news at least before it registers again, where Max-Age is shorter; the other arguments are
+    request()'s. registered: whether the server notifies us.
     """
 
-    def __init__(self, remote, path="", method=_GET, payload=None, ct=None, options=(), block=1024, **kwargs):
+    def __init__(
+        self, remote, path="", method=_GET, payload=None, ct=None, options=(), block=1024, refresh_s=0, **kwargs
+    ):
         szx = largest_szx(block)
         if szx < 0:
             raise ValueError("block lies between 16 and 1024 bytes")
@@ -41,6 +44,7 @@ class Observation:
         self._request = (method, path, payload, ct)
         self._options = tuple(options)
         self._block = () if szx == 6 else ((23, szx),)
+        self._refresh_s = refresh_s
         self._kwargs = kwargs
         self.token = bytearray(remote.new_token())
         self.peer = None
@@ -73,7 +77,8 @@ class Observation:
         if value is None or not self.registered or ms < 0 or is_newer(self._value, value, ms):
             self._value = value or 0
             self._since = now
-            self._due = ticks_add(now, min(1000 * rx.max_age, _AGE_MOST_MS) + _LATE_MS + 40 * getrandbits(8))
+            ms = min(1000 * max(rx.max_age, self._refresh_s), _AGE_MOST_MS)
+            self._due = ticks_add(now, ms + _LATE_MS + 40 * getrandbits(8))
             self.registered = value is not None
             return True
         return False

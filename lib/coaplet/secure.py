@@ -58,10 +58,58 @@ def as_finder(psk):
 def secure(driver, host, port, find_key=None):
     """Returns a Dtls over a UDP socket, for a driver."""
     mtu = driver.endpoint.mtu
-    layer = Dtls(Udp(host, _PORT if port is None else port, mtu + OVERHEAD), mtu, find_key, **driver.dtls or {})
+    return _layer(driver, Udp(host, _PORT if port is None else port, mtu + OVERHEAD), mtu, find_key)
+
+
+def _layer(driver, lower, mtu, find_key=None):
+    layer = Dtls(lower, mtu, find_key, **driver.dtls or {})
     layer.now = lambda: driver.now()
     layer.arm = driver.endpoint.arm
     layer.changed = lambda session: _on_change(driver, layer, session)  # pyright: ignore[reportAttributeAccessIssue]
+    return layer
+
+
+class Records:
+    """What is below a Dtls on a line that carries CoAP in the clear, too: the line gives it each record that comes."""
+
+    family = None
+    more = multicast = False
+
+    def __init__(self, line):
+        self.line = line
+        self.send = line.send
+        self.format = line.format
+        self.address = line.address
+        self.pollable = line.pollable
+        self.found = None
+
+    def receive(self):
+        """Returns (record, peer), once, or None."""
+        found = self.found
+        self.found = None
+        return found
+
+    def open(self):
+        """Do nothing: the line is the node's."""
+
+    close = open
+
+
+def over(driver, line):
+    """Returns the Dtls on a line, made if there is none."""
+    for layer in driver.transports:
+        if isinstance(layer, Dtls) and getattr(layer.lower, "line", None) is line:
+            return layer
+    records = Records(line)
+    layer = _layer(driver, records, min(driver.endpoint.mtu, line.mtu - OVERHEAD))
+
+    def take(found):
+        records.found = found
+        driver._receive(layer)
+
+    line.on_record = take
+    driver.transports.append(layer)
+    driver.timed += (layer,)
     return layer
 
 
@@ -99,13 +147,14 @@ def _on_change(driver, layer, session):
 class SecureRemote(Remote):
     """A server that is reached over DTLS. Calls and errors are Remote's; SecurityError where there is no session."""
 
-    def __init__(self, driver, psk, base, host, port, store=None):
+    def __init__(self, driver, psk, base, host, port, store=None, line=None):
         if is_group(host):
             raise ValueError("DTLS reaches one host, no group: " + host)
         super().__init__(driver, None, None, base, None if is_address(host) else host, port)
         self._psk = as_psk(psk)
         self._where = (host, _PORT if port is None else port)
         self._address = None
+        self._line = line  # a transport whose other end it is
         self._store = store
         self._resumption = None
         self._waiters = []
@@ -122,6 +171,13 @@ class SecureRemote(Remote):
         looking up a name does. Raises OSError."""
         driver = self._driver
         failed = None
+        line = self._line
+        if line:
+            layer = over(driver, line)
+            if not self._may_have(layer, line.peer):
+                raise OSError("another session has the line")
+            self._reach(layer, line.peer)
+            return
         for family, address in resolve(self._where[0], self._where[1], self._address):
             try:
                 layer = driver.reaching(
@@ -132,16 +188,19 @@ class SecureRemote(Remote):
                 continue
             if layer not in driver.timed:
                 driver.timed += (layer,)
-            self._address = address
-            self.transport = layer
-            if self._store and self._wake(layer, address):
-                return
-            self.peer = layer.sessions.get(address) or layer.connect(address, self._psk, self._resumption)
-            self.peer.owners.append(self)
-            if self.peer.up:
-                self.on_change(self.peer)
+            self._reach(layer, address)
             return
         raise failed
+
+    def _reach(self, layer, address):
+        self._address = address
+        self.transport = layer
+        if self._store and self._wake(layer, address):
+            return
+        self.peer = layer.sessions.get(address) or layer.connect(address, self._psk, self._resumption)
+        self.peer.owners.append(self)
+        if self.peer.up:
+            self.on_change(self.peer)
 
     def _may_have(self, layer, address):
         """Tell whether a transport's session with an address is, or can be, ours: an address has but one."""

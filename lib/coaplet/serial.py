@@ -57,6 +57,7 @@ class Serial:
         self.damaged = 0  # frames dropped: a wrong FCS or escape, cut off, aborted
         self.overlong = 0  # frames dropped: cut, an endpoint with a larger mtu would take them for whole
         self.other = 0  # frames that are not CoAP, noise among them
+        self.on_record = None  # function of (record, peer), for DTLS beside CoAP in the clear (secure.py)
         self.no_memory = 0  # datagrams dropped because there was no room for 100 bytes
         self.lost = 0  # datagrams that were not sent
         self._any = getattr(stream, "any", None)
@@ -112,6 +113,9 @@ class Serial:
             except MemoryError:
                 self._found.clear()
                 self.no_memory += 1
+        if found and self.on_record and 19 < self._frame[1] < 64:  # as RFC 7983 tells the two apart
+            self.on_record(found)
+            return None
         return found
 
     @micropython.native
