@@ -26,6 +26,7 @@ def main(argv: list[str]) -> int:
         metavar="URI",
         help="where the node's own requests go, an address of this machine; default: %(default)s",
     )
+    parser.add_argument("--speed", type=float, default=1.0, help="seconds of the board's waiting in a second here")
     arguments = parser.parse_args(argv)
     if arguments.board not in MODELS:
         what = f"{arguments.board} cannot be emulated:" if arguments.board else "which board?"
@@ -35,7 +36,9 @@ def main(argv: list[str]) -> int:
     folder = arguments.dir or BUILD / "emulate" / model.board
     try:
         image = model.image(arguments.uf2)
-        wanted = session.Wanted(image, folder, arguments.collector, arguments.port, arguments.seconds, model)
+        wanted = session.Wanted(
+            image, folder, arguments.collector, arguments.port, arguments.seconds, model, arguments.speed
+        )
         return session.run(wanted, _say)
     except Refused as reason:
         print(f"emulate: {reason}", file=sys.stderr)

@@ -9,6 +9,8 @@ and a request a token of the bridge's own, the same for the same token of the sa
                         back with it
     anything else       is the board's own request: to the collector, as it is, and the collector's answers back
 
+Records of DTLS are the board's own session with the collector, and pass as they are.
+
 Nothing is known of options, payloads or retransmission: those are for the two ends. Bounded: what is forgotten is what
 was not used for the longest time.
 """
@@ -60,6 +62,10 @@ class Bridge:
 
     def from_peer(self, datagram: bytes, peer: Hashable) -> None:
         """Take in what came by UDP."""
+        if peer == COLLECTOR and _is_record(datagram):
+            self.counts.to_board += 1
+            self._to_board(datagram)
+            return
         kind, code, mid, token = _read(datagram)
         if kind < 0:
             self.counts.malformed += 1
@@ -77,8 +83,11 @@ class Bridge:
 
     def from_board(self, datagram: bytes) -> None:
         """Take in what came from the line."""
-        kind, code, mid, token = _read(datagram)
         self.counts.from_board += 1
+        if _is_record(datagram):
+            self._to_peer(datagram, COLLECTOR)
+            return
+        kind, code, mid, token = _read(datagram)
         peer: Hashable = COLLECTOR
         theirs = token
         if kind < 0:
@@ -134,6 +143,11 @@ class Bridge:
                 del self._owners[tokens.popitem(last=False)[1]]
         tokens.move_to_end((peer, token))
         return ours
+
+
+def _is_record(datagram: bytes) -> bool:
+    """Tell DTLS from CoAP by the first byte, as RFC 7983 does."""
+    return bool(datagram) and 19 < datagram[0] < 64
 
 
 def _read(datagram: bytes) -> tuple[int, int, int, bytes]:

@@ -52,6 +52,7 @@ _TRANSMIT = 1 << 5  # in the UART's interrupt registers
 _CTRL_A, _CTRL_C = b"\x01", b"\x03"
 _RAW_BANNER = b"raw REPL; CTRL-B to exit\r\n>"
 _NS = 1_000_000_000
+_FLASH_SIZE = 2 * 1024 * 1024  # of a Pico and a Pico W
 # Commands of the flash, and bytes of what they change: page program, sector and block erase
 _CHANGES = {0x02: 256, 0x20: 4096, 0xD8: 65536}
 
@@ -81,9 +82,7 @@ class Chip:
         self._asked_pio = self._pio if model.wifi else ()
         self.mcu.pio = self._asked_pio
         self.mcu.watchdog.on_watchdog_trigger = lambda: self._reset(ResetCause.WATCHDOG)
-        layout = self._device.board.layout
-        assert layout
-        self._flash = slice(layout.fs_start, layout.fs_start + model.flash_size)
+        self._flash = slice(_FLASH_SIZE - model.flash_size, _FLASH_SIZE)  # the file system lies at the end
         if filesystem is not None:
             self.mcu.flash[self._flash] = filesystem
         self.mcu.peripherals[_ROSC] = _RingOscillator(

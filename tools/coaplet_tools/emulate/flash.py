@@ -1,6 +1,6 @@
 """The littlefs in a board's flash, as MicroPython's rp2 port makes it: blocks of 4 KB, 256 bytes at a time.
 
-A Pico has 352 of them, other boards other numbers (models.py).
+A Pico has 320 of them, other boards other numbers (models.py).
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from littlefs import LittleFS, UserContext
 
 BLOCK = 4096
-BLOCKS = 352
+BLOCKS = 320
 SIZE = BLOCK * BLOCKS
 _PROGRAM = 256
 # Of the format: the first one of littlefs 2, which any MicroPython reads, and changes to its own when it writes

@@ -14,7 +14,7 @@ __all__ = ("LOOPBACK", "MTU", "PORT", "Link", "bound", "datagrams")
 
 LOOPBACK = "127.0.0.1"
 PORT = 5683  # RFC 7252 12.8: of the node
-MTU = 1152
+MTU = 1222  # with what DTLS adds
 _AT_ONCE = 16
 
 

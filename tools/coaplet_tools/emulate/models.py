@@ -21,7 +21,7 @@ class Model:
     board: str  # a folder of boards/
     known_as: str  # to rp2040py
     wifi: bool
-    flash_size: int  # of its file system: MICROPY_HW_FLASH_STORAGE_BYTES of the port's board
+    flash_size: int  # of its file system: MICROPY_HW_FLASH_STORAGE_BYTES of the image
     named: bytes  # what of its name is in its images, and in those of no other board; b"" is not looked for
     config: Mapping[str, object]
 

@@ -46,6 +46,7 @@ class Wanted:
     port: int = PORT
     seconds: float | None = None
     model: Model = PICO
+    speed: float = 1.0  # seconds of the board's waiting in one of the world's
 
 
 def run(wanted: Wanted, say: Callable[[str], None]) -> int:
@@ -75,7 +76,7 @@ def run(wanted: Wanted, say: Callable[[str], None]) -> int:
                 session = _Session(chip, link, terminal, say)
                 say(f"booting {wanted.image.name}; its flash is kept in {_short(wanted.folder)}; Ctrl-C stops it")
                 say(f"its console: mpremote connect {_short(wanted.folder / 'console')}")
-                session.serve(stop, wanted.seconds, port)
+                session.serve(stop, wanted.seconds, port, wanted.speed)
                 session.stop()
                 session.report()
             finally:
@@ -130,16 +131,16 @@ class _Session:
         self._stopped = False
         chip.console.receive = self._printed
 
-    def serve(self, stop: list[int], seconds: float | None, port: int) -> None:
+    def serve(self, stop: list[int], seconds: float | None, port: int, speed: float) -> None:
         start = time.monotonic()
         self._chip.start()
         told = False
-        origin = time.monotonic() - self._chip.nanos / 1e9
+        origin = time.monotonic() - self._chip.nanos / 1e9 / speed
         while not stop and (seconds is None or time.monotonic() - start < seconds):
             if self._up and not told:
                 told = True
                 self._say(f"the board serves: coap-client -m get coap://127.0.0.1{_suffix(port)}/sensors")
-            ahead = self._chip.nanos / 1e9 - (time.monotonic() - origin)
+            ahead = self._chip.nanos / 1e9 / speed - (time.monotonic() - origin)
             if ahead < -_BEHIND_NS / 1e9:
                 origin -= ahead  # it works: what it is late is not made up for
                 ahead = 0

@@ -27,7 +27,9 @@ _OF_DEBIAN = "RPI_PICO"
 _RELEASED = "1744675200"
 # Bytes of flash for a ROMFS, below the file system, in the image out of Debian's packages: what `make romfs` makes of
 # library and node takes nine tenths. The port has none by itself. In CFLAGS its search for strings would not see it.
-ROM_SIZE = 160 * 1024
+ROM_SIZE = 192 * 1024
+# Of the file system: the port has 1408 KB, which would leave 640 for code and ROMFS
+STORAGE = 1280 * 1024
 _ROM = f"-DMICROPY_DEF_BOARD=MICROPY_HW_ROMFS_BYTES={ROM_SIZE}"
 # How the boot ROM of a chip names itself in a UF2 file. Where a chip is missing here, the port's own build makes it.
 _UF2_FAMILIES = {"rp2040": "0xe48bff56"}
@@ -67,9 +69,20 @@ def build(board: str, checkout: Path | None = None) -> Made:
     micropython = source.get()
     environment = hermetic(home, tools, micropython)
     manifest = freeze.write(home / "freeze", micropython, _BOARDS / board / "manifest.py", must_mend=True)
-    result = _make(board, micropython, manifest, environment, [f"-DMICROPY_LIB_DIR={source.LIB}", _ROM])
+    words = [f"BOARD_DIR={_with_room(home, micropython, board)}"]
+    result = _make(board, micropython, manifest, environment, [f"-DMICROPY_LIB_DIR={source.LIB}", _ROM], words)
     stamp.write_text(asked)
     return result
+
+
+def _with_room(home: Path, micropython: Path, board: str) -> Path:
+    """Return a folder that is the port's of a board, but for the size of its file system."""
+    folder = home / "board" / board
+    shutil.copytree(micropython / "ports/rp2/boards" / board, folder, dirs_exist_ok=True)
+    header = folder / "mpconfigboard.h"
+    name = "MICROPY_HW_FLASH_STORAGE_BYTES"
+    header.write_text(f"{header.read_text()}\n#undef {name}\n#define {name} ({STORAGE})\n")
+    return folder
 
 
 def hermetic(home: Path, tools: Path, micropython: Path) -> dict[str, str]:
@@ -104,11 +117,13 @@ def _build_in(board: str, checkout: Path) -> Made:
     manifest = freeze.write(
         BUILD / "firmware" / board / "freeze", checkout, _BOARDS / board / "manifest.py", must_mend=False
     )
-    return _make(board, checkout, manifest, environment, [])
+    return _make(board, checkout, manifest, environment, [], [])
 
 
-def _make(board: str, micropython: Path, manifest: Path, environment: dict[str, str], cmake: list[str]) -> Made:
-    """Run the port's makefile, make the image and check it."""
+def _make(
+    board: str, micropython: Path, manifest: Path, environment: dict[str, str], cmake: list[str], more: list[str]
+) -> Made:
+    """Run the port's makefile, make the image and check it. more: words for make."""
     home = BUILD / "firmware" / board
     folder = home / "build"
     (home / "stamp").unlink(missing_ok=True)
@@ -128,7 +143,7 @@ def _make(board: str, micropython: Path, manifest: Path, environment: dict[str, 
     # A module that is no longer in the manifest leaves no trace by which make could know
     shutil.rmtree(folder / "frozen_mpy", ignore_errors=True)
     (folder / "frozen_content.c").unlink(missing_ok=True)
-    words = [f"BOARD={board}", f"BUILD={folder}", f"FROZEN_MANIFEST={manifest}", f"-j{os.cpu_count() or 1}"]
+    words = [f"BOARD={board}", f"BUILD={folder}", f"FROZEN_MANIFEST={manifest}", f"-j{os.cpu_count() or 1}", *more]
     first = "" if folder.exists() else ", the first time for a minute or so"
     print(f"firmware: building {board} of {micropython.name}{first}", flush=True)
     run_logged(["make", "-C", str(micropython / "ports" / about["port"]), *words], environment, home / "make.log")
