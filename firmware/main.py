@@ -27,6 +27,8 @@ def main(arguments):
     app = App(board, arguments[0] if arguments else board.storage)
     try:
         asyncio.run(app.run())
+        console("node: starts again")
+        board.reset()
     except KeyboardInterrupt:
         console("node: stopped")
     except OSError as e:

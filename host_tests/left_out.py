@@ -27,9 +27,12 @@ _ON_A_BARE_MACHINE = {
     **dict.fromkeys(("test_incumbents", "test_many", "test_names", "test_probing", "test_serial_nodes"), ASYNCIO),
     **dict.fromkeys(("test_rfc7252_groups", "test_rfc7252_options", "test_rfc7252_requests", "test_turns"), ASYNCIO),
     **dict.fromkeys(("test_node_app", "test_node_coaps", "test_node_sender", "test_node_sensors"), ASYNCIO),
-    **dict.fromkeys(("test_node_observe", "test_node_settings"), ASYNCIO),
+    **dict.fromkeys(("test_node_observe", "test_node_rpc", "test_node_watch"), ASYNCIO),
+    **dict.fromkeys(("test_cloud_any", "test_cloud_coaps", "test_cloud_emqx"), ASYNCIO),
+    **dict.fromkeys(("test_cloud_thingsboard", "test_cloud_weather"), ASYNCIO),
     **dict.fromkeys(("test_compose", "test_poll", "test_sync", "test_udp", "test_uri"), NETWORK),
     **dict.fromkeys(("test_node_config", "test_node_queue", "test_node_records", "test_node_store"), BYTECODE),
+    **dict.fromkeys(("test_node_cbor", "test_node_settings", "test_node_state", "test_cloud_golioth"), BYTECODE),
     "test_linkfilter": BYTECODE,
     **dict.fromkeys(
         ("test_aead", "test_dtls_acceptor", "test_dtls_cid", "test_dtls_flights", "test_dtls_handshake"), CIPHER
@@ -75,6 +78,7 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "test_network": SLOW,
         "test_crowd": SLOW,
         "test_transfer": SLOW,
+        **dict.fromkeys(("test_cloud_emqx", "test_cloud_thingsboard", "test_cloud_weather"), SLOW),
         "test_block::test_large_payloads_go_both_ways": SLOW,
         "test_block::test_ends_with_little_room_understand_each_other": SLOW,
         "test_block::test_what_is_written_bit_by_bit_is_the_same": SLOW,

@@ -258,9 +258,9 @@ def test_a_node_takes_up_what_a_command_says_and_the_collector_knows(
     try:
         _until(lambda: _stored(database, "up"))  # whether it was away before, or not
         configure("interval_s=1", "queue=5000")
-        node.until("refused from the collector (key=queue, why=queue: must be a whole number from 4 to 1024")
+        node.until("refused from the cloud (key=queue, why=queue: must be a whole number from 4 to 1024")
         node.until("changed (keys=interval_s: in force)")
-        _reported(database, [{"setting_key": "queue", "error_code": 3}])
+        _reported(database, [{"setting_key": "queue", "error_code": 4}])
         collector.send_signal(signal.SIGINT)
         collector.wait(10)
         configure("interval_s=2", "queue=null")  # while it is away
@@ -275,7 +275,7 @@ def test_a_node_takes_up_what_a_command_says_and_the_collector_knows(
         collector.kill()
         collector.wait()
     assert json.loads((state / "config.json").read_text())["interval_s"] == 3
-    assert _stored(database, "refused from the collector") == 1
+    assert _stored(database, "refused from the cloud") == 1
 
 
 def _stored(database: Path, msg: str) -> int:

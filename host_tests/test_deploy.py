@@ -198,7 +198,7 @@ def test_library_node_and_configuration_are_copied_and_main_comes_last(board, be
     assert config.items() <= configuration[5].items()
     assert last == ["resume", "fs", "cp", str(ROOT / "firmware/main.py"), ":/main.py"]
     copied = tmp_path / "build/deploy" / board / "lib"
-    assert {"board.mpy", "coaplet/aio.mpy", "node/app.mpy", "node/wifi.mpy"} <= {
+    assert {"board.mpy", "coaplet/aio.mpy", "node/app.mpy", "node/wifi.mpy", "node/clouds/golioth.mpy"} <= {
         str(path.relative_to(copied)) for path in copied.rglob("*.mpy")
     }
     head = (copied / "coaplet/wire.mpy").read_bytes()
@@ -282,11 +282,11 @@ def test_the_boot_counter_is_not_touched(bench):
 
 def test_the_script_that_cleans_removes_what_is_stale_and_nothing_else(tmp_path):
     wanted = ["main.py", "lib/board.mpy", "lib/coaplet/aio.mpy", "lib/node/app.mpy"]
-    wanted += ["lib/coaplet/dtls/aead.mpy"]
+    wanted += ["lib/coaplet/dtls/aead.mpy", "lib/node/clouds/coap.mpy"]
     stale = ["main.py", "lib/board.py", "lib/coaplet/aio.py", "lib/coaplet/gone.mpy", "lib/node/app.py"]
-    stale += ["lib/coaplet/dtls/aead.py", "lib/coaplet/dtls/gone.mpy"]
+    stale += ["lib/coaplet/dtls/aead.py", "lib/coaplet/dtls/gone.mpy", "lib/node/clouds/gone.mpy"]
     kept = ["boot.py", "state/boot.json", "state/config.json", "lib/theirs.py", "lib/board.mpy", "lib/node/app.mpy"]
-    kept += ["lib/coaplet/dtls/aead.mpy"]
+    kept += ["lib/coaplet/dtls/aead.mpy", "lib/node/clouds/coap.mpy"]
     for name in (*stale, *kept, "lib/coaplet/aio.mpy"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

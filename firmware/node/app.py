@@ -4,7 +4,7 @@
     network: board.connect, then the board's own transports, or the listening socket (no network, an address that is
              not ours: last good config)
     parts:   queue, records, log, sensors, resources
-    tasks:   the sender, the sensors' interval, and over coaps the configuration that the collector keeps
+    tasks:   the sender, the sensors' interval, and what is watched at the cloud
 
 One line on the console for each event: up, serving, collector reachable / away / back, config
 changed, warnings. The only file of the package that knows all the others.
@@ -14,29 +14,33 @@ import asyncio
 import os
 
 from coaplet import Node
-from coaplet.uri import split
 
 from . import FIRMWARE, VERSION
 from .clock import Clock
+from .clouds import make
 from .config import Config
 from .log import Log, console
+from .methods import methods
 from .queue import Queue
 from .records import Records
 from .resources import Resources
 from .schema import SECURE, key_bytes
 from .sender import Sender
 from .sensors import Sensors
+from .settings import Settings
+from .state import State
 from .store import Store, count_boot
+from .update import Update
+from .watch import Watches
 
-# The host that stands for the other end of the board's own line (draft-bormann-t2trg-slipmux)
-_OTHER_END = "serial.dev.alt"
+_LEAVE_TENTHS = 100
 
 
 class App:
     """board: the board module; store: a Store, by default of `folder`; out: function of a line.
 
-    After `start`: coap, clock, config, boot, queue, records, log, sensors, sender (queue and sender
-    are None without a collector).
+    After `start`: coap, clock, config, boot, queue, records, log, sensors; and sender, cloud, watches,
+    settings, rpc, state, update (without a collector queue, sender and cloud are None, and there are no others).
     """
 
     def __init__(self, board, folder, store=None, out=console):
@@ -45,7 +49,9 @@ class App:
         self._out = out
         self._tasks = []
         self._sampling = None
-        self.settings = None
+        self._leaving = False
+        self._left = asyncio.Event()
+        self.watches = None
         self.coap = None
 
     async def start(self):
@@ -75,15 +81,9 @@ class App:
         self.records = Records(self.queue, self.clock, running["name"], self.boot)
         log = self.log = Log(self.records, running["log_level"], self._out)
         self.sensors = Sensors(board, running, self.queue, self.records, log, self.clock)
-        self.sender = None
+        self.sender = self.cloud = self.watches = None
         if self.queue:
-            follow = None
-            if str(running["collector"]).startswith(SECURE):  # in the clear anybody could change the node
-                from .settings import Settings
-
-                self.settings = Settings(config, self.configured, log)
-                follow = self.settings.follow
-            self.sender = Sender(self.queue, self.clock, log, running, self._connect, follow=follow)
+            self._begin_cloud()
         paths = Resources(self).register()
         log.say("up, %s, boot %d, coap://%s" % (running["name"], self.boot, self.coap.address(0)))
         log.say("serving " + paths)
@@ -109,21 +109,36 @@ class App:
                 task.cancel()
         self._tasks = []
         self._sampling = None
-        if self.settings:
-            self.settings.follow(None)
+        if self.watches:
+            self.watches.follow(None)
         if self.coap:
             await self.coap.stop()
             self.coap = None
 
     async def run(self):
-        """Start, and serve until cancelled."""
+        """Start, and serve until cancelled, or until somebody calls leave()."""
         try:
             await self.start()
-            while True:
-                await asyncio.sleep(3600)
-                self.clock.up_ms()  # a node that nobody asks must not miss a wrap of its ticks
+            while not self._leaving:
+                try:
+                    await asyncio.wait_for(self._left.wait(), 3600)
+                except asyncio.TimeoutError:
+                    self.clock.up_ms()  # a node that nobody asks must not miss a wrap of its ticks
+            await self.run_out()
         finally:
             await self.stop()
+
+    async def run_out(self):
+        """Wait until the sender has brought what waits, or 10 s; what is left then is lost."""
+        for _ in range(_LEAVE_TENTHS):
+            if not self.queue or not self.queue.queued:
+                break
+            await asyncio.sleep(0.1)
+
+    def leave(self):
+        """Have run() end, when the records that wait were brought, or 10 s later."""
+        self._leaving = True
+        self._left.set()
 
     def configured(self, now, later):
         """Follow a changed configuration. Returns the text that says when each key takes effect."""
@@ -146,13 +161,40 @@ class App:
         self.log.info("config", "changed", keys=text)
         return text
 
+    def _begin_cloud(self):
+        running = self.config.running
+        log = self.log
+        board = self.board
+        self.settings = Settings(self.config, self.configured, log)
+        self.rpc = methods(self)
+        self.state = State({"firmware": FIRMWARE, "version": VERSION, "board": board.name, "boot": self.boot}, log)
+        if board.led_get:
+            self.state.offer("led", self._led, self._set_led)
+        self.update = Update(VERSION, log)
+        self.watches = Watches(running, log)
+        self.cloud = make(self)
+        follow = None
+        if str(running["collector"]).startswith(SECURE) or running["allow_plain"]:
+            self.cloud.watch(self.watches)
+            follow = self.watches.follow
+        self.sender = Sender(self.queue, self.clock, log, running, self.cloud, self._connect, follow=follow)
+
+    def _led(self):
+        return 1 if self.board.led_get() else 0
+
+    def _set_led(self, wanted):
+        if wanted not in (0, 1):  # true and false are 1 and 0
+            raise ValueError("must be 0 or 1")
+        self.board.led_set(bool(wanted))
+        self.coap.changed("led")
+
     async def _listen(self):
         running = self.config.running
         limits = self.board.limits
         make = getattr(self.board, "transports", None)
-        self._lines = make and make(running)
-        if self._lines:
-            self.coap = Node(transports=self._lines, probing_rate=running["probing_rate"], **limits)
+        lines = make and make(running)
+        if lines:
+            self.coap = Node(transports=lines, probing_rate=running["probing_rate"], **limits)
             await self.coap.start()
             return
         uri = running["listen"]
@@ -164,13 +206,7 @@ class App:
         self.coap = coap
 
     async def _connect(self, uri):
-        secure = uri.startswith(SECURE)
-        if self._lines and split(uri)[1] == _OTHER_END:
-            if secure:  # never in the clear what was to be protected
-                raise ValueError("the board's own line carries no coaps://")
-            line = self._lines[0]
-            return self.coap.remote(line, line.peer)
-        if not secure:
+        if not uri.startswith(SECURE):
             return await self.coap.connect(uri)
         running = self.config.running
         psk = running["psk_identity"], key_bytes(running["psk_key"])

@@ -14,6 +14,8 @@ the count says what really never left. Tickets are the running numbers of record
 RAM only. Store-and-forward to flash would replace this class by one of the same methods.
 """
 
+from coaplet.wire import copy
+
 BYTES_PER_RECORD = 192
 BODY_MAX = 512
 _HEAD = 3
@@ -66,30 +68,29 @@ class Queue:
         buf[(pos + 1) % size] = length >> 8
         buf[(pos + 2) % size] = length & 0xFF
         pos = (pos + _HEAD) % size
-        i = 0
-        while i < length:
-            buf[pos] = body[i]
-            i += 1
-            pos += 1
-            if pos == size:
-                pos = 0
+        first = min(length, size - pos)
+        copy(buf, pos, body, 0, first)
+        copy(buf, 0, body, first, length - first)
         self._used += need
         self.queued += 1
         if self.wake:
             self.wake()
 
-    def peek(self):
-        """Return (ticket, path text, body bytes) of the oldest record, or None when empty."""
-        if not self.queued:
+    def peek(self, i=0):
+        """Return (ticket, path text, body bytes) of the i-th oldest record, or None where there is none."""
+        if i >= self.queued:
             return None
         size = self._size
-        start = (self._head + _HEAD) % size
-        end = start + self._length()
+        head = self._head
+        for _ in range(i):
+            head = (head + self._length(head) + _HEAD) % size
+        start = (head + _HEAD) % size
+        end = start + self._length(head)
         if end <= size:
             body = bytes(memoryview(self._buf)[start:end])
         else:
             body = bytes(self._buf[start:]) + bytes(self._buf[: end - size])
-        return self._first, self._paths[self._buf[self._head]], body
+        return self._first + i, self._paths[self._buf[head]], body
 
     def done(self, ticket, delivered=True):
         """Settle the record that `peek` gave with `ticket`: it was delivered, or refused for good.
@@ -104,12 +105,12 @@ class Queue:
             if self.unreported:
                 self.unreported -= 1
 
-    def _length(self):
+    def _length(self, head):
         size = self._size
-        return self._buf[(self._head + 1) % size] << 8 | self._buf[(self._head + 2) % size]
+        return self._buf[(head + 1) % size] << 8 | self._buf[(head + 2) % size]
 
     def _drop(self):
-        need = self._length() + _HEAD
+        need = self._length(self._head) + _HEAD
         self._head = (self._head + need) % self._size
         self._used -= need
         self.queued -= 1

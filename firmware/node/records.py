@@ -98,6 +98,23 @@ class Records:
         return "," + self._head + str(self.seq) + stamp
 
 
+def cut(body, most):
+    """Return a log record's bytes with less of its message and none of its further keys, and "cut":true.
+
+    body: as records are queued, and with_counts() has them. Returns None where `most` bytes cannot hold what is left.
+    """
+    record = json.loads(body)
+    msg = str(record.get("msg", ""))
+    while True:
+        pairs = [("cut", "true") if key == "cut" else (key, encode(record[key])) for key in _OWN if key in record]
+        text = join([pair for pair in pairs if pair[0] not in ("msg", "cut")] + [("msg", encode(msg)), ("cut", "true")])
+        if len(text) <= most:
+            return text.encode()
+        if not msg:
+            return None
+        msg = msg[: len(msg) // 2]
+
+
 def with_counts(body, dropped, refused):
     """Return a log record's bytes with the counts that are not 0 added as `dropped` and `refused`."""
     if not dropped and not refused:

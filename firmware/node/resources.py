@@ -63,34 +63,7 @@ class Resources:
 
     def info(self, request, response):
         """GET: name, version, board ... and the counters, JSON."""
-        app = self._app
-        coap = app.coap
-        count = coap.counters
-        pairs = [
-            ("name", encode(app.config.running["name"])),
-            ("version", encode(VERSION)),
-            ("board", encode(app.board.name)),
-            ("firmware", encode(FIRMWARE)),
-            ("runtime", encode(app.board.runtime)),
-            ("uptime_s", encode(app.clock.up_ms() // 1000)),
-            ("boot", encode(app.boot)),
-        ]
-        exchange = [
-            ("requests", encode(count.requests)),
-            ("retransmissions", encode(count.retransmissions)),
-            ("duplicates", encode(count.duplicates)),
-            ("timeouts", encode(count.timeouts)),
-            ("rtt_ms", encode(coap.rtt_ms)),
-        ]
-        pairs.append(("coap", join(exchange)))
-        if app.queue:
-            waiting = [
-                ("queued", encode(app.queue.queued)),
-                ("dropped", encode(app.queue.dropped)),
-                ("refused", encode(app.sender.refused)),
-            ]
-            pairs.append(("queue", join(waiting)))
-        response.payload(join(pairs).encode(), ct=_JSON)
+        response.payload(_text(info(self._app)).encode(), ct=_JSON)
 
     def time(self, request, response):
         """GET: the time as ISO 8601 text; 5.03 while the clock is not set, since it may yet be."""
@@ -145,6 +118,38 @@ class Resources:
         if not path.endswith("/history") or not self._app.sensors.history(path[:-8], response.write):
             raise CoapError(coaplet.NOT_FOUND)
         response.option(coaplet.CONTENT_FORMAT, _JSON)
+
+
+def info(app):
+    """Return what a node says of itself: (key, value) pairs, in an order for people; a list is pairs again."""
+    coap = app.coap
+    count = coap.counters
+    pairs = [
+        ("name", app.config.running["name"]),
+        ("version", VERSION),
+        ("board", app.board.name),
+        ("firmware", FIRMWARE),
+        ("runtime", app.board.runtime),
+        ("uptime_s", app.clock.up_ms() // 1000),
+        ("boot", app.boot),
+    ]
+    exchange = [
+        ("requests", count.requests),
+        ("retransmissions", count.retransmissions),
+        ("duplicates", count.duplicates),
+        ("timeouts", count.timeouts),
+        ("rtt_ms", coap.rtt_ms),
+    ]
+    pairs.append(("coap", exchange))
+    queue = app.queue
+    if queue:
+        waiting = [("queued", queue.queued), ("dropped", queue.dropped), ("refused", app.sender.refused)]
+        pairs.append(("queue", waiting))
+    return pairs
+
+
+def _text(pairs):
+    return join([(key, _text(value) if isinstance(value, list) else encode(value)) for key, value in pairs])
 
 
 def observed(request, response, config):

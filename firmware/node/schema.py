@@ -9,22 +9,33 @@ Called by config.py, and on the host by `make deploy`.
 from coaplet.uri import split
 
 LEVELS = ("debug", "info", "warn", "error")
+CLOUDS = ("golioth", "thingsboard", "emqx", "coap")  # files of clouds/
+# What a cloud cannot do without
+NEEDS = {"thingsboard": "cloud_token", "coap": "cloud_path"}
 
-# (key, kind, low, high, default, at once). low and high bound the value of an int and the
-# length of a text; at once: a running node follows a change, else it does at its next start.
+# (key, kind, low, high, default, at once). low and high bound the value of an int and the length of a text, and low are
+# the words of a choice; at once: a running node follows a change, else it does at its next start.
 SCHEMA = (
     ("name", "name", 1, 32, "node", False),
     ("listen", "uri", 1, 128, "coap://0.0.0.0:5683", False),
     ("collector", "server", 0, 128, "", False),
+    ("cloud", "choice", CLOUDS, 0, "golioth", False),
+    ("cloud_path", "template", ("node", "kind", "name"), 128, "", False),
+    ("cloud_method", "choice", ("POST", "PUT"), 0, "POST", False),
+    ("cloud_user", "text", 0, 64, "", False),
+    ("cloud_token", "text", 0, 128, "", False),
+    ("allow_plain", "bool", 0, 0, False, False),
     ("psk_identity", "text", 0, 128, "", False),
     ("psk_key", "key", 1, 64, "", False),
     ("interval_s", "int", 1, 86400, 60, True),
-    ("log_level", "level", 0, 0, "info", True),
+    ("log_level", "choice", LEVELS, 0, "info", True),
+    ("log_format", "choice", ("json", "cbor"), 0, "json", True),
     ("queue", "int", 4, 1024, 64, False),
     ("seed", "int", 0, 65535, 1, False),
     ("answer_ms", "int", 100, 120000, 10000, True),
     ("retry_first_ms", "int", 10, 60000, 1000, True),
     ("retry_cap_ms", "int", 10, 3600000, 60000, True),
+    ("keepalive_s", "int", 0, 86400, 30, True),
     ("probing_rate", "int", 0, 65535, 1, False),
     ("wifi_name", "text", 0, 32, "", False),
     ("wifi_password", "password", 8, 63, "", False),
@@ -32,7 +43,7 @@ SCHEMA = (
 )
 KEYS = tuple(row[0] for row in SCHEMA)
 AT_ONCE = tuple(row[0] for row in SCHEMA if row[5])
-SECRET = ("psk_key", "wifi_name", "wifi_password")
+SECRET = ("psk_key", "cloud_token", "wifi_name", "wifi_password")
 
 
 SECURE = "coaps://"
@@ -72,6 +83,9 @@ def check_whole(values):
         for key in "psk_identity", "psk_key":
             if not values[key]:
                 raise ConfigError(key + ": must be given for a collector at coaps://")
+    key = NEEDS.get(values["cloud"])
+    if key and values["collector"] and not values[key]:
+        raise ConfigError("%s: must be given for the cloud %s" % (key, values["cloud"]))
 
 
 def key_bytes(text):
@@ -116,8 +130,12 @@ def _int(value, low, high):
     return "a whole number from %d to %d" % (low, high)
 
 
-def _level(value, low, high):
-    return None if isinstance(value, str) and value in LEVELS else "one of " + " ".join(LEVELS)
+def _choice(value, low, high):
+    return None if isinstance(value, str) and value in low else "one of " + " ".join(low)
+
+
+def _bool(value, low, high):
+    return None if value is True or value is False else "true or false"
 
 
 def _name(value, low, high):
@@ -171,6 +189,17 @@ def _text(value, low, high):
     return "a text of at most %d bytes" % high
 
 
+def _template(value, low, high):
+    # A record's path (clouds/): `#` would end it, and of braces only those around a word mean something.
+    if _text(value, 0, high) is None:
+        rest = value
+        for word in low:
+            rest = rest.replace("{%s}" % word, "x")
+        if not any(c in "{}#" or c < " " for c in rest) and "." not in rest.split("/") and ".." not in rest.split("/"):
+            return None
+    return "a path of at most %d bytes, with no words in braces but %s" % (high, " ".join(["{%s}" % w for w in low]))
+
+
 def _password(value, low, high):
     # IEEE 802.11i: a passphrase is 8 to 63 characters of ASCII.
     if value == "" or isinstance(value, str) and low <= len(value) <= high and all(" " <= c <= "~" for c in value):
@@ -186,11 +215,13 @@ def _country(value, low, high):
 
 _CHECKS = {
     "int": _int,
-    "level": _level,
+    "choice": _choice,
+    "bool": _bool,
     "name": _name,
     "uri": _uri,
     "server": _server,
     "key": _key,
+    "template": _template,
     "text": _text,
     "password": _password,
     "country": _country,

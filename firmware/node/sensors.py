@@ -70,17 +70,18 @@ class History:
         self._since = None  # when the node was started, ms since 1970, as the clock was at the last sample
 
     def begin(self, up_ms, now_ms):
-        """Begin a row; the oldest one makes way. now_ms: ms since 1970, or None."""
+        """Begin a row; the oldest one makes way. now_ms: ms since 1970, or None. Returns the row."""
         row = self._samples % HISTORY
         self._at[row] = up_ms
         for i in range(self._sensors):
             self._values[row * self._sensors + i] = float("nan")
         self._since = None if now_ms is None else now_ms - up_ms
         self._samples += 1
+        return row
 
-    def put(self, i, value):
-        """Put the number of the i-th sensor into the row that was begun last."""
-        self._values[(self._samples - 1) % HISTORY * self._sensors + i] = value
+    def put(self, row, i, value):
+        """Put the number of the i-th sensor into a row."""
+        self._values[row * self._sensors + i] = value
 
     def write(self, i, unit, write):
         """Write the i-th sensor's samples, oldest first, piece by piece: JSON {"unit","readings":[{"ts","value"}]}.
@@ -139,17 +140,23 @@ class Sensors:
 
     def sample(self):
         """Read all, queue a record for each that could be read, keep the number, and tell who observes it."""
-        self._history.begin(self._clock.up_ms(), self._clock.now_ms())
+        for _ in self._read_each():
+            pass
+
+    def _read_each(self):
+        """Do what sample() does, a sensor at a time: for who has something else to do in between."""
+        row = self._history.begin(self._clock.up_ms(), self._clock.now_ms())
         for i in range(len(self.all)):
             sensor = self.all[i]
             text = sensor.text()
             sensor.last = text or ""
             if text is not None:
                 self._records.reading(sensor.stream, text, sensor.unit)
-                self._history.put(i, float(text))
+                self._history.put(row, i, float(text))
                 # Not when it cannot be read: an error would end each observation (RFC 7641 4.2), and it may pass.
                 if self.changed:
                     self.changed(sensor.path)
+            yield
         if self.changed:
             self.changed("sensors")
 
@@ -163,7 +170,8 @@ class Sensors:
         interval = interval_s * 1000
         due = clock.up_ms()
         while True:
-            self.sample()
+            for _ in self._read_each():
+                await asyncio.sleep(0)
             now = clock.up_ms()
             due += interval * (1 + (now - due) // interval)
             await sleep((due - now) / 1000)

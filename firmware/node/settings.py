@@ -1,90 +1,56 @@
-"""The configuration that the collector keeps for this node: watched there, applied, and reported back.
+"""The configuration that the cloud keeps for this node: applied, and reported back.
 
-    GET .c, observed     {"version":N,"settings":{KEY: VALUE, ...} or null}
-    POST .c/status       {"version":N} once it is applied; "errors":[{"setting_key","error_code"}] of keys that were not
+    {"version":N,"settings":{KEY: VALUE, ...} or null}
+    {"version":N} once it is applied; "errors":[{"setting_key","error_code"}] of keys that were not
 
 as Golioth has it, where keys are written in capitals. A version is looked at once a start: what PUT /config changes
-after it stays until the collector has another version. Each key is checked as one that is put is, and the good ones are
-stored and applied together; a wrong one is logged and reported, and changes nothing. A key that the collector no longer
-has stays as it is.
-
-Watched is the remote over which the sender delivers records, as long as it uses it; only over coaps, since in the clear
-anybody could change the node. A server that has no settings is not asked again over that remote.
+after it stays until the cloud has another version. Each key is checked as one that is put is, and the good ones are
+stored and applied together; a wrong one is logged and reported, and changes nothing. A key that the cloud no longer has
+stays as it is.
 """
 
-import asyncio
-import json
+from .schema import KEYS, SCHEMA, ConfigError, check
 
-from coaplet import CoapError, code_text
-
-from .schema import KEYS, ConfigError, check
-
-_PATH = ".c"
-_UNKNOWN = 1  # error codes, as Golioth's SDK numbers them
+# Error codes, as Golioth's SDK numbers them
+_UNKNOWN = 1
 _WRONG = 3
+_RANGE = 4
+_TOO_LONG = 5
 _OTHER = 6
 _MOST = 12  # errors of at most 32 characters each: the report is to fit a datagram
 
 
 class Settings:
-    """config: a Config; configured: function of what Config.change() returns; sleep: coroutine function of seconds."""
+    """config: a Config; configured: function of what Config.change() returns."""
 
-    def __init__(self, config, configured, log, sleep=asyncio.sleep):
+    def __init__(self, config, configured, log):
         self._config = config
         self._configured = configured
         self._log = log
-        self._sleep = sleep
-        self._task = None
         self._version = None  # the last that was looked at
-        self._report = None  # what the collector has still to be told of it
 
-    def follow(self, remote):
-        """Watch over this remote from now on; None: no longer."""
-        if self._task:
-            self._task.cancel()
-        self._task = asyncio.create_task(self.run(remote)) if remote else None
-
-    async def run(self, remote):
-        """Watch until cancelled, or until it shows that the server has no settings."""
-        while True:
-            observation = None
-            try:
-                answer_ms = self._config.running["answer_ms"]
-                observation = remote.observe(_PATH, timeout_ms=answer_ms)
-                while True:
-                    reply = await observation.next()
-                    self.take(reply)
-                    if self._report:
-                        await self._tell(remote, answer_ms)
-            except CoapError as e:
-                if _is_final(e):
-                    self._log.debug("config", "none at the collector", why=str(e))
-                    return
-            except ImportError as e:  # a build without it
-                self._log.debug("config", "cannot be watched", why=str(e))
-                return
-            except Exception as e:  # no memory, say; the node goes on with the configuration that it has
-                self._log.warning("config", "cannot be watched", why=str(e) or type(e).__name__)
-            finally:
-                if observation:
-                    observation.close()
-            await self._sleep(self._config.running["retry_cap_ms"] / 1000)
-
-    def take(self, reply):
-        """Apply what a reply says, if it is new. Never raises for what is in it."""
+    def take(self, given):
+        """Apply what the cloud has, if it is new. Returns the report, a dict, or None."""
         try:
-            given = reply.json()
             version = given["version"]
             settings = given["settings"] or {}
             names = sorted(settings.keys())
-        except (CoapError, TypeError, KeyError, AttributeError):
-            self._log.warning("config", "refused: the collector's is not understood")
-            return
+        except (TypeError, KeyError, AttributeError):
+            self._log.warning("config", "refused: the cloud's is not understood")
+            return None
         if version == self._version:
-            return
+            return None
         self._version = version
         if not version:
-            return  # the collector has none for this node
+            return None  # the cloud has none for this node
+        report = {"version": version}
+        errors = self.apply(settings, names)
+        if errors:
+            report["errors"] = errors
+        return report
+
+    def apply(self, settings, names):
+        """Apply the keys `names` of a dict. Returns the errors, a list of dicts."""
         good = {}
         errors = []
         for name in names:
@@ -95,7 +61,7 @@ class Settings:
                 check({key: settings[name]})
                 good[key] = settings[name]
             except ConfigError as e:
-                self._refuse(errors, name, _WRONG if key in KEYS else _UNKNOWN, e)
+                self._refuse(errors, name, _code(key, settings[name]), e)
         try:
             now, later = self._config.change(good)
             if now or later:
@@ -105,25 +71,21 @@ class Settings:
         except OSError as e:
             for key in sorted(good):
                 self._refuse(errors, key, _OTHER, "cannot be stored: %s" % e)
-        self._report = {"version": version}
-        if errors:
-            self._report["errors"] = errors
+        return errors
 
     def _refuse(self, errors, name, code, why):
-        self._log.warning("config", "refused from the collector", key=name[:32], why=str(why))
+        self._log.warning("config", "refused from the cloud", key=name[:32], why=str(why))
         if len(errors) < _MOST:
             errors.append({"setting_key": name[:32], "error_code": code})
 
-    async def _tell(self, remote, answer_ms):
-        try:
-            await remote.post(_PATH + "/status", json.dumps(self._report), ct=50, timeout_ms=answer_ms)
-        except CoapError as e:
-            if not _is_final(e):
-                raise
-        self._report = None
 
-
-def _is_final(error):
-    # Without a code there was no answer, or no session; 4.29 and 5.xx pass, too.
-    text = code_text(error.code)
-    return error.code and text[0] == "4" and text != "4.29"
+def _code(key, value):
+    """Return the error code of a value that was refused."""
+    for row in SCHEMA:
+        if row[0] == key:
+            if isinstance(value, bool) or type(value) is not type(row[4]):
+                return _WRONG
+            if isinstance(value, int):
+                return _RANGE
+            return _TOO_LONG if len(value) > row[3] > 0 else _WRONG
+    return _UNKNOWN

@@ -173,8 +173,8 @@ class Remote:
         self.connects += 1
         return self
 
-    async def post(self, path, payload=None, ct=None, timeout_ms=None):
-        assert ct == 50 and timeout_ms > 0
+    async def request(self, method, path, payload=None, ct=None, timeout_ms=None):
+        assert method == 2 and ct == 50 and timeout_ms > 0
         post = (path, json.loads(payload))
         self.posts.append(post)
         step = self.script.pop(0) if self.script else None
@@ -187,6 +187,28 @@ class Remote:
     def of(self, key):
         """The values of `key` in the accepted records that have it."""
         return [post[1][key] for post in self.taken if key in post[1]]
+
+
+class Cloud:
+    """A cloud that takes records as they are, one at a time."""
+
+    payload_max = 1024
+    batch = 1
+    pace_ms = 0
+
+    def __init__(self):
+        self.connected = []
+        self.kept = 0
+
+    async def connect(self, remote):
+        self.connected.append(remote)
+
+    def request(self, records):
+        ((path, body),) = records
+        return 2, path, body, 50
+
+    async def keep_alive(self, remote):
+        self.kept += 1
 
 
 def run(coroutine):

@@ -362,3 +362,82 @@ async def test_what_a_board_with_everything_answers_fits_one_datagram():
         for path, least in ((".well-known/core", 700), ("sensors", 300), ("config", 200), ("info", 200)):
             size = len((await b.node.get(path)).payload)
             assert least < size <= 1024, (path, size)
+
+
+# The cloud
+
+
+class Cloudy(Bench):
+    """A Bench whose collector has what Golioth has; told: what is told at each path; answers: what came back."""
+
+    async def __aenter__(self):
+        self.given = dict(self.given or {}, allow_plain=True)
+        self.told = {".c": {"version": 0, "settings": None}, ".rpc": "OK", ".d/desired": None, ".u/desired": None}
+        self.answers = []
+        await super().__aenter__()
+        for path in self.told:
+            self.collector.resource(path, observe=True)(self._tell)
+        for path in (".c/status", ".rpc/status", ".d/*", ".u/c/main"):
+            self.collector.resource(path, methods="POST")(self._hear)
+        return self
+
+    def _tell(self, request, response):
+        response.payload(json.dumps(self.told[request.path]), 50)
+
+    def _hear(self, request, response):
+        self.answers.append((request.path, request.json()))
+        response.code = coaplet.CHANGED
+
+    async def tell(self, path, value):
+        """Returns what is answered to it."""
+        await self.until(lambda: len(self.answers) >= 2)  # reported state, and version
+        await self.until(lambda: self.collector.server.observers and self.collector.server.observers.count() == 4)
+        before = len(self.answers)
+        self.told[path] = value
+        self.collector.changed(path)
+        await self.until(lambda: len(self.answers) > before)
+        return self.answers[-1]
+
+
+async def test_the_cloud_calls_the_nodes_methods():
+    async with Cloudy() as b:
+        path, answer = await b.tell(".rpc", {"id": "1", "method": "get_info", "params": []})
+        assert path == ".rpc/status" and answer["id"] == "1" and answer["statusCode"] == 0
+        info = (await b.node.get("info")).json()
+        assert sorted(answer["detail"]) == sorted(info) and sorted(answer["detail"]["queue"]) == sorted(info["queue"])
+        _, answer = await b.tell(".rpc", {"id": "2", "method": "set_log_level", "params": ["debug"]})
+        assert answer["statusCode"] == 0 and b.app.config.running["log_level"] == "debug"
+        _, answer = await b.tell(".rpc", {"id": "3", "method": "set_log_level", "params": ["loud"]})
+        assert answer["statusCode"] == 3 and "one of debug info warn error" in answer["detail"]["error"]
+        _, answer = await b.tell(".rpc", {"id": "4", "method": "dance", "params": []})
+        assert answer["statusCode"] == 12
+        assert not b.app._leaving
+        _, answer = await b.tell(".rpc", {"id": "5", "method": "reboot", "params": []})
+        assert answer["statusCode"] == 0
+        await b.until(lambda: b.app._leaving)
+
+
+async def test_the_cloud_configures_the_node_and_sets_its_led():
+    async with Cloudy() as b:
+        assert await b.tell(".c", {"version": 7, "settings": {"INTERVAL_S": 5}}) == (".c/status", {"version": 7})
+        assert b.app.config.running["interval_s"] == 5
+        path, reported = await b.tell(".d/desired", {"led": 1})
+        assert path == ".d/reported" and reported["led"] == 1 and b.board.lamp
+        assert sorted(reported) == ["board", "boot", "firmware", "led", "version"]
+        path, report = await b.tell(".u/desired", {"components": [{"package": "main", "version": "9.9"}]})
+        assert path == ".u/c/main" and report["target"] == "9.9"
+
+
+async def test_in_the_clear_nothing_is_watched_unless_that_is_allowed():
+    async with Bench() as b:
+        await b.taken(4)
+        assert b.app.watches._paths == [] and b.app.coap.endpoint.observations == ()
+
+
+async def test_who_leaves_brings_what_waits_first():
+    async with Bench() as b:
+        await b.taken(4)
+        b.app.log.info("m", "last words")
+        b.app.leave()
+        await b.app.run_out()
+        assert b.records[-1]["msg"] == "last words"

@@ -4,13 +4,12 @@
 import asyncio
 
 from coaplet import CoapError, Reset, SecurityError, Timeout
-from node.app import App
 from node.log import Log
 from node.queue import Queue
 from node.records import Records
 from node.schema import defaults
 from node.sender import Sender
-from node_fakes import Board, Clock, Files, Remote, run
+from node_fakes import Board, Clock, Cloud, Remote, run
 
 
 class Session(Remote):
@@ -41,7 +40,7 @@ class Setup:
         self.session = Session(script)
         log = Log(self.records, "info", self.lines.append)
         connect = self.session.connect
-        self.sender = Sender(self.queue, clock, log, self.config, connect, lambda n: bytes(n), asyncio.sleep)
+        self.sender = Sender(self.queue, clock, log, self.config, Cloud(), connect, lambda n: bytes(n), asyncio.sleep)
         self.path = self.queue.path(".s/x")
         self.records.reading(self.path, "1", "1")
 
@@ -88,13 +87,3 @@ def test_another_reason_why_there_is_no_session_is_a_line_of_its_own():
         "node: collector coaps://c away (no answer), 1 queued",
         "node: collector coaps://c still away (wrong key)",
     ]
-
-
-def test_the_boards_own_line_never_carries_in_the_clear_what_was_to_be_protected():
-    app = App(Board(), None, Files().store(), str)
-    app._lines = ["a line"]
-    try:
-        run(app._connect("coaps://serial.dev.alt"))
-        raise AssertionError("not refused")
-    except ValueError as e:
-        assert str(e) == "the board's own line carries no coaps://"

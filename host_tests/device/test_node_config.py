@@ -20,10 +20,18 @@ WRONG = {
         None,
     ),
     "collector": ("x", "coaps://", "coaps://x:1x", "http://x", "coap://a b", "coap://x:1x", True, {}),
+    "cloud": ("", "Golioth", "aws", 1, None, ["coap"]),
+    "cloud_path": ("x" * 129, "a\0b", 5, None),
+    "cloud_method": ("GET", "post", 2, None),
+    "cloud_user": ("x" * 65, 5, None),
+    "cloud_token": ("x" * 129, 5, None),
+    "allow_plain": (0, 1, "true", None),
     "psk_identity": ("x" * 129, "a\0b", 5, None),
     "psk_key": ("0", "0g", "xx", "00 0", "0x00", "+1", "00" * 65, "text:", "text:" + "x" * 65, "Text:a", 12, None, []),
     "interval_s": (0, -1, 86401, 1.5, "5", True, None, [], 10**30),
     "log_level": ("", "loud", "INFO", 1, None),
+    "log_format": ("", "JSON", "xml", 1, None),
+    "keepalive_s": (-1, 86401, 1.5, "30", True, None),
     "queue": (3, 1025, "64", False, 64.0),
     "seed": (-1, 65536, "x", None),
     "answer_ms": (99, 120001, None),
@@ -142,17 +150,27 @@ def test_a_refusal_does_not_tell_a_secret():
 
 def test_the_public_text_is_all_but_the_secrets_and_may_be_put_back():
     given = {"wifi_name": "attic net", "wifi_password": "correct horse", "psk_identity": "n-1", "psk_key": "00fFa1"}
+    given["cloud_token"] = "a token"
     files = Files({"state/config.json": json.dumps(given)})
     config = Config(files.store())
     assert config.load() is None
     text = public_text(config.values)
-    assert "attic net" not in text and "correct horse" not in text and "00fFa1" not in text
-    secret = ("psk_key", "wifi_name", "wifi_password")
+    assert "attic net" not in text and "correct horse" not in text and "00fFa1" not in text and "a token" not in text
+    secret = ("psk_key", "cloud_token", "wifi_name", "wifi_password")
     assert sorted(json.loads(text)) == sorted(key for key in KEYS if key not in secret)
     assert config.put(text) == ([], [])
     assert config.put('{"interval_s": 5}') == (["interval_s"], [])
     stored = json.loads(files.files["state/config.json"])
     assert stored["wifi_password"] == "correct horse" and stored["psk_key"] == "00fFa1"
+
+
+def test_a_cloud_says_what_it_cannot_do_without():
+    for cloud, key in (("thingsboard", "cloud_token"), ("coap", "cloud_path")):
+        values = defaults()
+        values.update({"cloud": cloud, "collector": "coap://c"})
+        assert refused(values, check_whole) == "%s: must be given for the cloud %s" % (key, cloud)
+        values[key] = "x"
+        check_whole(values)
 
 
 def test_what_is_no_object_is_refused():

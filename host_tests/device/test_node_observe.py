@@ -58,7 +58,10 @@ async def test_all_sensors_are_observed_as_one():
         assert (await seen.next()).json()["warmth"]["value"] == 21.5
         b.board.kelvin = 274.15
         b.app.sensors.sample()
-        assert (await seen.next()).json()["warmth"]["value"] == 1
+        told = [(await seen.next()).json()["warmth"]["value"]]
+        if told[-1] == 21.5:  # of the node's own first sample, which is taken meanwhile
+            told.append((await seen.next()).json()["warmth"]["value"])
+        assert told[-1] == 1
 
 
 async def test_an_observation_outlives_a_sensor_that_cannot_be_read_for_a_while():

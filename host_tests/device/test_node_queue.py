@@ -37,6 +37,23 @@ def test_peek_leaves_the_record_where_it_is():
     assert queue.peek() == queue.peek() and queue.queued == 2
 
 
+def test_any_record_can_be_peeked_at_also_where_the_ring_wraps():
+    queue = Queue(4)
+    path = queue.path("p")
+    other = queue.path("q")
+    for n in range(300):
+        body = bytes([65 + n % 26]) * (1 + n * 7 % 400)
+        queue.push(other if n % 2 else path, body)
+        if n % 3 == 0:
+            queue.done(queue.peek()[0])
+        first = queue.peek() and queue.peek()[0]
+        for i in range(queue.queued):
+            ticket, where, found = queue.peek(i)
+            assert ticket == first + i and where == ("q" if ticket % 2 else "p")
+            assert found == bytes([65 + ticket % 26]) * (1 + ticket * 7 % 400)
+        assert queue.peek(queue.queued) is None
+
+
 def test_overflow_drops_the_oldest_and_counts():
     queue = Queue(8)
     fill(queue, range(20))

@@ -1,6 +1,7 @@
 # The sender against a scripted collector: order, waiting, refusals, and counts that are neither lost nor told twice.
 
 import asyncio
+import json
 
 from coaplet import CoapError, Reset, Timeout
 from harness import rounds
@@ -9,7 +10,7 @@ from node.queue import Queue
 from node.records import Records
 from node.schema import defaults
 from node.sender import Sender
-from node_fakes import Board, Clock, Remote, run
+from node_fakes import Board, Clock, Cloud, Remote, run
 
 
 class Setup:
@@ -26,13 +27,16 @@ class Setup:
         self.log = Log(self.records, level, self.lines.append)
         self.remote = Remote(script)
         self.waits = []
+        self.cloud = Cloud()
         self.sender = Sender(
-            self.queue, self.clock, self.log, self.config, self.remote.connect, lambda n: bytes([random]), self.sleep
+            *(self.queue, self.clock, self.log, self.config, self.cloud, self.remote.connect),
+            **{"random": lambda n: bytes([random]), "sleep": self.sleep},
         )
         self.path = self.queue.path(".s/x")
 
     async def sleep(self, seconds):
-        self.waits.append(seconds)
+        if seconds:  # else it only gives way
+            self.waits.append(seconds)
         self.board.advance(int(seconds * 1000))
         await asyncio.sleep(0)
 
@@ -57,6 +61,16 @@ class Setup:
             assert not self.queue.queued
 
         run(main())
+
+    def finish(self):
+        """As drain(), step by step, and as often as wanted."""
+        for _ in range(2000):
+            if not self.queue.queued:
+                return
+            wait_ms = self.step()
+            if wait_ms:
+                run(self.sleep(wait_ms / 1000))
+        raise AssertionError("no end in sight")
 
 
 def timeout():
@@ -327,3 +341,218 @@ def test_who_follows_is_told_of_each_remote_that_answers_and_when_it_is_given_up
     while s.queue.queued:
         s.step()
     assert told == [s.remote, None, s.remote]
+
+
+# What a request has
+
+
+class Batches(Cloud):
+    """A cloud that takes up to 4 readings at once; a request of n records is a list of n bodies."""
+
+    batch = 4
+    payload_max = 300
+
+    def request(self, records):
+        if len(records) == 1:
+            return 2, records[0][0], records[0][1], 50
+        return 2, ".s", b"[" + b",".join([body for _, body in records]) + b"]", 50
+
+
+def batches(script=(), records=16, **limits):
+    s = Setup(script, records)
+    s.cloud = s.sender._cloud = Batches()
+    for name in limits:
+        setattr(s.cloud, name, limits[name])
+    s.sender._most = s.cloud.payload_max
+    s.sender._batch = s.cloud.batch
+    return s
+
+
+def seqs(s):
+    """The seq of each record that was taken, a list for each request."""
+    taken = [body if isinstance(body, list) else [body] for _, body in s.remote.taken]
+    return [[record["seq"] for record in records] for records in taken]
+
+
+class Told:
+    """A response with these options."""
+
+    def __init__(self, **options):
+        self._options = {14: options.get("max_age"), 60: options.get("size1")}
+
+    def uint(self, number, default, most):
+        value = self._options.get(number)
+        return default if value is None else value
+
+
+def error(code, **options):
+    return CoapError(code, "told", Told(**options))
+
+
+def test_readings_are_sent_together_as_many_as_the_cloud_takes_and_as_fit():
+    s = batches()
+    s.read(6)
+    s.finish()
+    assert seqs(s) == [[1, 2, 3, 4], [5, 6]]
+    s = batches(payload_max=150)
+    s.read(6)
+    s.finish()
+    assert seqs(s) == [[1, 2], [3, 4], [5, 6]]
+
+
+def test_a_log_is_sent_alone_and_the_order_stays():
+    s = batches()
+    s.read(2)
+    s.log.info("m", "one")
+    s.log.info("m", "two")
+    s.read(1)
+    s.finish()
+    assert seqs(s) == [[1, 2], [3], [4], [5]]
+
+
+def test_a_batch_that_was_not_answered_is_sent_again_with_what_came_meanwhile():
+    s = batches([timeout()])
+    s.read(2)
+    assert s.step() > 0
+    s.read(1)
+    s.finish()
+    assert seqs(s)[0] == [1, 2] and [seq for request in seqs(s) for seq in request] == [1, 2, 3, 4, 5]
+
+
+def test_of_a_batch_that_is_refused_each_record_is_sent_alone_and_the_bad_one_is_counted():
+    s = batches([bad(), None, bad()])
+    s.read(4)
+    s.finish()
+    assert seqs(s)[:3] == [[1], [3], [4]] and s.sender.refused == 1
+    s.read(4)
+    s.finish()
+    assert len(seqs(s)[-1]) == 4  # and then together again
+
+
+def test_a_collector_that_takes_each_record_but_no_batch_gets_no_more_of_them():
+    s = batches([bad()])
+    s.read(4)
+    s.finish()
+    s.read(4)
+    s.finish()
+    assert seqs(s) == [[n] for n in range(1, 9)] and s.sender.refused == 0
+    s.remote.script = [timeout()]
+    s.read(4)
+    s.finish()  # another remote: it is tried again
+    assert max([len(request) for request in seqs(s)[8:]]) > 1
+
+
+def test_too_large_a_batch_is_split_and_the_next_ones_are_no_larger():
+    for told in (error(141), error(141, size1=150)):
+        s = batches([told])
+        s.read(8)
+        s.finish()
+        sizes = [len(request) for request in seqs(s)]
+        assert [seq for request in seqs(s) for seq in request] == list(range(1, 9)) and max(sizes) <= 3, sizes
+        assert s.sender.refused == 0
+
+
+def test_a_log_too_large_is_cut_with_a_mark():
+    s = Setup([error(141, size1=200)], records=16)
+    s.log.info("m", "x" * 300, more="y" * 50)
+    s.finish()
+    record = s.remote.taken[0][1]
+    assert record["cut"] is True and record["msg"] == "x" * len(record["msg"]) and 50 < len(record["msg"]) < 150
+    assert record["seq"] == 1 and record["node"] == "n" and "more" not in record
+    assert len(json.dumps(record)) <= 220
+
+
+def test_a_record_that_cannot_be_cut_is_refused_and_counted():
+    s = Setup([error(141)], records=16)
+    s.read()
+    s.finish()
+    assert s.sender.refused == 1 and s.remote.of("value") == []
+
+
+def test_a_busy_collector_says_when_it_wants_to_be_asked_again():
+    for code in (157, 163):
+        s = Setup([error(code, max_age=120), error(code), error(code, max_age=0), error(code, max_age=10**9)])
+        s.read()
+        s.finish()
+        assert s.waits == [120, 2, 4, 3600]
+
+
+def test_who_does_not_let_us_in_gets_no_record_and_loses_none():
+    for code in (129, 131):
+        s = Setup([error(code), error(code)])
+        s.read(2)
+        s.finish()
+        assert s.remote.of("seq")[:2] == [1, 2] and s.sender.refused == 0 and s.remote.connects == 3
+        assert s.waits == [1, 2]
+
+
+def test_requests_are_no_closer_than_the_cloud_wants():
+    s = batches(pace_ms=50, batch=1)
+    s.read(3)
+    assert s.step() == 50
+    assert s.step() == 50
+    assert s.step() == 0  # the queue is empty
+
+
+def test_what_comes_before_the_first_record_is_done_for_each_remote():
+    s = Setup([None, timeout()])
+    s.read(3)
+    s.finish()
+    assert s.cloud.connected == [s.remote] * 2 and s.remote.of("seq")[:3] == [1, 2, 3]
+
+
+def test_a_collector_that_does_not_let_us_begin_is_away_and_asked_again():
+    s = Setup()
+    errors = [error(129), timeout()]
+    connect = s.cloud.connect
+
+    async def refuses(remote):
+        if errors:
+            raise errors.pop(0)
+        await connect(remote)
+
+    s.cloud.connect = refuses
+    s.read()
+    s.finish()
+    assert s.waits == [1, 2] and s.remote.of("value") == [1] and s.sender.refused == 0
+
+
+def test_with_nothing_to_send_the_collector_is_asked_whether_it_is_there():
+    s = Setup()
+    assert s.step() == 0 and s.cloud.kept == 1 and s.remote.posts == [] and not s.sender.away
+    errors = [timeout(), error(129)]
+
+    async def keep_alive(remote):
+        if errors:
+            raise errors.pop(0)
+
+    s.cloud.keep_alive = keep_alive
+    assert s.step() == 1000 and s.sender.away and s.remote.connects == 1
+    while s.queue.queued:  # the log record that says so would be sent first
+        s.queue.done(s.queue.peek()[0])
+    assert s.step() == 2000 and s.remote.connects == 2
+    assert s.step() == 0 and not s.sender.away and s.remote.connects == 3
+
+
+def test_the_collector_is_asked_after_the_time_that_is_configured_or_never():
+    for seconds, asked in ((0, 0), (1, 1)):
+        s = Setup()
+        s.config["keepalive_s"] = seconds
+        waits = []
+
+        async def woken(given, waits=waits):
+            waits.append(given)
+            if len(waits) > 1:
+                await asyncio.sleep(1000)
+            return False
+
+        s.sender._is_woken = woken
+
+        async def main(s=s):
+            task = asyncio.create_task(s.sender.run())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            task.cancel()
+
+        run(main())
+        assert s.cloud.kept == asked and waits == [seconds] * (2 * asked)

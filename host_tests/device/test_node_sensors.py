@@ -79,10 +79,11 @@ def test_samples_are_taken_at_multiples_of_the_interval():
         if len(slept) == 5:
             raise asyncio.CancelledError()
 
-    def sample():
+    def read_each():
         board.advance(cost[len(slept)])
+        yield
 
-    sensors.sample = sample
+    sensors._read_each = read_each
 
     async def main():
         try:

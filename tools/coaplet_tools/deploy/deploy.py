@@ -40,14 +40,14 @@ def names(d):
 if "main.py" in names("/"):
     os.remove("/main.py")
 wanted = %r
-for d in ("/lib", "/lib/coaplet", "/lib/coaplet/dtls", "/lib/node", "/state"):
+for d in ("/lib", "/lib/coaplet", "/lib/coaplet/dtls", "/lib/node", "/lib/node/clouds", "/state"):
     try:
         os.mkdir(d)
     except OSError:
         pass
-for d in ("/lib/coaplet", "/lib/coaplet/dtls", "/lib/node"):
+for d in ("/lib/coaplet", "/lib/coaplet/dtls", "/lib/node", "/lib/node/clouds"):
     for n in names(d):
-        if d[1:] + "/" + n not in wanted and n != "dtls":
+        if d[1:] + "/" + n not in wanted and n not in ("dtls", "clouds"):
             os.remove(d + "/" + n)
 for n in names("/lib"):
     if n in ("board.py", "board.mpy") and "lib/" + n not in wanted:

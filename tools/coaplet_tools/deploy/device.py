@@ -56,7 +56,7 @@ except ImportError:
 sys.path[:] = p
 v = os.statvfs("/")
 a["free"] = v[0] * v[3]
-for d in ("/lib/coaplet", "/lib/coaplet/dtls", "/lib/node"):
+for d in ("/lib/coaplet", "/lib/coaplet/dtls", "/lib/node", "/lib/node/clouds"):
     try:
         for e in os.ilistdir(d):
             a["free"] += e[3] if len(e) > 3 else 0

@@ -56,6 +56,7 @@ def measure() -> dict[str, int]:
         shutil.rmtree(build, ignore_errors=True)
     modules = compile_package(ROOT / "lib/coaplet", _BYTECODE / "coaplet")
     compile_package(ROOT / "lib/coaplet", _VIPER / "coaplet", "x86")
+    node = compile_package(ROOT / "firmware/node", _BYTECODE / "node")
     bundle = compile_bundle(ROOT / "lib/coaplet", ROOT / "build/size/bundle/coaplet")
     dtls = {name: size for name, size in modules.items() if name.startswith("dtls/")}
     figures = {f"mpy_bytes_{name.strip('_')}": size for name, size in modules.items() if name not in dtls}
@@ -67,6 +68,8 @@ def measure() -> dict[str, int]:
     figures["mpy_bytes_plain_node"] = bundle["node"] + bundle["__init__"]
     server = [*(name for name in NODE if name != "client"), "block", "observe"]
     figures["mpy_bytes_server_block_observe"] = bundle_size(ROOT / "lib/coaplet", ROOT / "build/size/server", server)
+    figures["mpy_bytes_firmware"] = sum(node.values())
+    figures |= {f"mpy_bytes_firmware_{name[7:]}": node[name] for name in node if name.startswith("clouds/")}
     figures |= _probe("heap_probe.py")
     figures["heap_node_class1"] = _probe("heap_probe.py", "class1")["heap_node"]
     figures["heap_node_busy"] = _probe("heap_probe.py", "{}", "busy")["heap_node"]
@@ -93,6 +96,7 @@ def secured() -> dict[str, int]:
         port = server.stdout.readline().strip()
         figures = _probe("dtls_probe.py", port)
         figures["heap_node_coaps_class1"] = _probe("dtls_probe.py", port, "class1")["heap_node_coaps"]
+        figures |= _probe("cloud_probe.py", port)
         server.stdin.close()
     return figures
 
