@@ -20,18 +20,13 @@ from .clock import Clock
 from .clouds import make
 from .config import Config
 from .log import Log, console
-from .methods import methods
 from .queue import Queue
 from .records import Records
 from .resources import Resources
 from .schema import SECURE, key_bytes
 from .sender import Sender
 from .sensors import Sensors
-from .settings import Settings
-from .state import State
 from .store import Store, count_boot
-from .update import Update
-from .watch import Watches
 
 _LEAVE_TENTHS = 100
 
@@ -39,8 +34,8 @@ _LEAVE_TENTHS = 100
 class App:
     """board: the board module; store: a Store, by default of `folder`; out: function of a line.
 
-    After `start`: coap, clock, config, boot, queue, records, log, sensors; and sender, cloud, watches,
-    settings, rpc, state, update (without a collector queue, sender and cloud are None, and there are no others).
+    After `start`: coap, clock, config, boot, queue, records, log, sensors, sender, cloud (queue, sender and cloud are
+    None without a collector); and where the cloud may change the node watches, settings, rpc, state, update, else None.
     """
 
     def __init__(self, board, folder, store=None, out=console):
@@ -51,7 +46,7 @@ class App:
         self._sampling = None
         self._leaving = False
         self._left = asyncio.Event()
-        self.watches = None
+        self.watches = self.settings = self.rpc = self.state = self.update = None
         self.coap = None
 
     async def start(self):
@@ -81,7 +76,7 @@ class App:
         self.records = Records(self.queue, self.clock, running["name"], self.boot)
         log = self.log = Log(self.records, running["log_level"], self._out)
         self.sensors = Sensors(board, running, self.queue, self.records, log, self.clock)
-        self.sender = self.cloud = self.watches = None
+        self.sender = self.cloud = None
         if self.queue:
             self._begin_cloud()
         paths = Resources(self).register()
@@ -163,8 +158,22 @@ class App:
 
     def _begin_cloud(self):
         running = self.config.running
-        log = self.log
+        self.cloud = make(self)
+        follow = None
+        if str(running["collector"]).startswith(SECURE) or running["allow_plain"]:
+            follow = self._watch_cloud(running)
+        self.sender = Sender(self.queue, self.clock, self.log, running, self.cloud, self._connect, follow=follow)
+
+    def _watch_cloud(self, running):
+        # Imported here: 4 KB of functions and classes, of no use where the cloud may not change anything
+        from .methods import methods
+        from .settings import Settings
+        from .state import State
+        from .update import Update
+        from .watch import Watches
+
         board = self.board
+        log = self.log
         self.settings = Settings(self.config, self.configured, log)
         self.rpc = methods(self)
         self.state = State({"firmware": FIRMWARE, "version": VERSION, "board": board.name, "boot": self.boot}, log)
@@ -172,12 +181,8 @@ class App:
             self.state.offer("led", self._led, self._set_led)
         self.update = Update(VERSION, log)
         self.watches = Watches(running, log)
-        self.cloud = make(self)
-        follow = None
-        if str(running["collector"]).startswith(SECURE) or running["allow_plain"]:
-            self.cloud.watch(self.watches)
-            follow = self.watches.follow
-        self.sender = Sender(self.queue, self.clock, log, running, self.cloud, self._connect, follow=follow)
+        self.cloud.watch(self.watches)
+        return self.watches.follow
 
     def _led(self):
         return 1 if self.board.led_get() else 0

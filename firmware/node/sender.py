@@ -35,8 +35,8 @@ import os
 
 from coaplet import CoapError, Reset, SecurityError, Timeout, code_text
 
+from .clouds import SHUT_OUT
 from .records import LOGS, cut, with_counts
-from .watch import SHUT_OUT
 
 _MAX_AGE = 14
 _SIZE1 = 60

@@ -10,9 +10,9 @@ import asyncio
 
 from coaplet import CoapError, code_text
 
+from .clouds import SHUT_OUT
 from .schema import SECURE
 
-SHUT_OUT = (129, 131)  # 4.01, 4.03
 _MOST = 8  # answers that wait
 # A session tells by itself that the server forgot its observers; each Max-Age would be a request a minute for each path
 _REFRESH_S = 3600

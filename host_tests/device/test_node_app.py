@@ -431,7 +431,7 @@ async def test_the_cloud_configures_the_node_and_sets_its_led():
 async def test_in_the_clear_nothing_is_watched_unless_that_is_allowed():
     async with Bench() as b:
         await b.taken(4)
-        assert b.app.watches._paths == [] and b.app.coap.endpoint.observations == ()
+        assert b.app.watches is None and b.app.coap.endpoint.observations == ()
 
 
 async def test_who_leaves_brings_what_waits_first():

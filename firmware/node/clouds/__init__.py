@@ -28,6 +28,7 @@ PUT = 3
 TEXT = 0
 JSON = 50
 CBOR = 60
+SHUT_OUT = (129, 131)  # 4.01, 4.03: who is answered so begins anew, and keeps what he has
 
 
 class Base:

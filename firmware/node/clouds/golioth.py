@@ -15,10 +15,8 @@ import json
 
 from coaplet import CoapError
 
-from .. import cbor
 from ..records import LOGS
-from ..watch import SHUT_OUT
-from . import CBOR, JSON, POST, Base, name_of
+from . import CBOR, JSON, POST, SHUT_OUT, Base, name_of
 
 _DELETE = 4
 _RPC = ".rpc"
@@ -41,6 +39,8 @@ class Cloud(Base):
         if len(records) > 1:
             return POST, ".s", b"[" + b",".join([_element(path, body) for path, body in records]) + b"]", JSON
         if path == LOGS and self.config["log_format"] == "cbor":
+            from .. import cbor
+
             return POST, ".s/logs", cbor.encode(json.loads(body)), CBOR
         return POST, path, body, JSON
 
