@@ -94,10 +94,10 @@ def test_a_transfer_in_blocks_counts_once(tmp_path: Path, still: None):
         def get(request: Any, response: Any) -> None:
             response.payload(download)
 
-        case.collector.node.resource("file")(get)
+        case.collector.node.resource(".u/c/file")(get)
         remote = await case.connect()
         into = bytearray(len(download))
-        await remote.get("file", into=into)
+        await remote.get(".u/c/file", into=into)
         assert into == download
         await remote.post(".s/x", payload=download, ct=42)
         with pytest.raises(CoapError, match=r"^4\.29"):

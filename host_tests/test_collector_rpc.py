@@ -228,3 +228,41 @@ def test_ctrl_c_withdraws_the_call(case: Case, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(device_commands, "_wait", interrupted)
     assert asyncio.run(case.command("rpc", "a", "m")) == 0
     assert kept(case, 1)["until"] < kept(case, 1)["made"] + 30_000
+
+
+def test_a_call_longer_than_a_block_arrives_whole(case: Case):
+    async def use(case: Case) -> None:
+        async with listening(case.a) as calls:
+            put(case, "write", "x" * 1500)
+            assert (await calls.next()).json()["params"] == ["x" * 1500]
+
+    case.run(use)
+
+
+def test_a_call_to_a_device_whose_observation_was_lost_waits_for_the_next_one(case: Case):
+    async def use(case: Case) -> None:
+        async with listening(case.a) as calls:
+            observers = case.collector.node.server.observers
+            for observer in observers._slots:
+                if observer.resource:
+                    observers.free(observer)  # as after a notification that nobody acknowledged
+            put(case, "late")
+            await asyncio.sleep(0.3)
+            assert (await calls._register(0)).json() == "OK"
+            assert (await calls.next()).json()["method"] == "late"
+
+    case.run(use)
+
+
+def test_a_session_has_a_bounded_number_of_observations_and_others_have_theirs(case: Case):
+    async def use(case: Case) -> None:
+        held = [case.a.observe(".c", options=((17, 50),)) for _ in range(16)]
+        for one in held:
+            assert (await one.next()).code == coaplet.CONTENT
+        with pytest.raises(coaplet.CoapError) as refused:
+            await case.a.observe(".c", options=((17, 50),)).next()
+        assert refused.value.code == coaplet.TOO_MANY_REQUESTS
+        async with listening(case.b):
+            pass
+
+    case.run(use)

@@ -206,3 +206,12 @@ def test_files_are_their_owners_alone_and_go_when_none_names_them(
     assert list(place.iterdir()) == [first]
     devices.remove(case.database, "b")
     assert not list(place.iterdir())
+
+
+def test_a_sequence_number_never_becomes_less(case: Case, command, image: Path):
+    numbers: list[int] = []
+    for version in ("1", "2", "3"):
+        command(image, version)
+        numbers.append(json.loads(command("--json"))["manifest"]["sequenceNumber"])
+        command("--none")
+    assert numbers == sorted(set(numbers))

@@ -77,7 +77,7 @@ def desired(connection: sqlite3.Connection, identity: str) -> tuple[int, list[Ar
         f"SELECT package, version, hash, size, type, etag, sequence FROM {DESIRED} WHERE identity = ? ORDER BY package"
     )
     rows = select(connection, sql, identity)
-    return (rows[0]["sequence"] if rows else 0), [Artifact(*tuple(row)[:6]) for row in rows]
+    return (rows[0]["sequence"] if rows else 0), [Artifact(*tuple(row)[:6]) for row in rows if row["package"]]
 
 
 def prune(database: Path) -> None:
@@ -136,8 +136,9 @@ def _desire(connection: sqlite3.Connection, identity: str, artifact: Artifact) -
 
 def _forget(connection: sqlite3.Connection, identity: str, package: str | None) -> None:
     before = desired(connection, identity)[0]
-    sql = f"DELETE FROM {DESIRED} WHERE identity = ?1 AND (?2 IS NULL OR package = ?2)"
+    sql = f"DELETE FROM {DESIRED} WHERE identity = ?1 AND package != '' AND (?2 IS NULL OR package = ?2)"
     if connection.execute(sql, (identity, package)).rowcount:
+        connection.execute(_WRITE, (identity, "", "", "", 0, "", b""))  # keeps the number, which never becomes less
         _number(connection, identity, before)
 
 

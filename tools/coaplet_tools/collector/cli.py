@@ -35,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     except CollectorError as error:
         complain("coaplet-collector", error)
         return 1
+    except UnicodeEncodeError as error:  # an argument that is no UTF-8; or a terminal that cannot show a record
+        complain("coaplet-collector", error)
+        return 1
     except BrokenPipeError:  # `coaplet-collector query | head`
         silence()
     except KeyboardInterrupt:

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import coaplet
 from coaplet_tools.collector import artifacts, rpc, settings, state, store, updates
 from coaplet_tools.collector.errors import CollectorError
 from coaplet_tools.collector.text import Paint, clean, colours_wanted, moment, table
+from coaplet_tools.collector.values import JSON, decode
 
 _POLL_S = 0.05  # how often to see whether a call was answered
 _LATE_S = 0.3  # an answer may be on its way into the database when the time is over
@@ -113,6 +115,10 @@ def _rpc(arguments: argparse.Namespace) -> None:
         raise
     if call is None or call["status"] is None:
         why = "it was removed" if call is None else _why(database, device, call)
+        if call is not None:
+            store.change(
+                database, device, rpc.withdraw, number
+            )  # by `until` it is over already, unless the clock was set
         raise CollectorError(f"{clean(device)}: no answer within {arguments.timeout:g} s: {why}")
     detail = json.loads(call["detail"])
     text = detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False)
@@ -193,9 +199,13 @@ def _print(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[i
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_number)
-    except ValueError:
-        return text
+        return decode(text.encode(), JSON)  # what the device can be told in either format
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!a}: is not UTF-8") from error
+    except coaplet.CoapError as error:
+        if error.text == "the payload is not JSON":
+            return text
+        raise argparse.ArgumentTypeError(f"{text[:40]}: {error.text}") from error
 
 
 def _change(text: str) -> tuple[str, Any]:
@@ -223,7 +233,3 @@ def _seconds(text: str) -> float:
     if not 0 < seconds <= 7 * 86400:
         raise argparse.ArgumentTypeError("seconds, more than 0, a week at most")
     return seconds
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(text)  # NaN and Infinity are no JSON

@@ -44,6 +44,9 @@ def add(database: Path, identity: str, *, replace: bool = False) -> bytes:
             verb = "REPLACE" if replace else "INSERT"
             row = (identity, key, time.time_ns() // 1_000_000)
             connection.execute(f"{verb} INTO {DEVICES} (identity, key, added) VALUES (?, ?, ?)", row)
+            for table in () if replace else OF_DEVICES:  # of one that was removed, and has written for a moment still
+                if _has(connection, table):
+                    connection.execute(f"DELETE FROM {table} WHERE identity = ?", (identity,))
             _clear_log(connection)
         except sqlite3.IntegrityError as error:
             raise CollectorError(f"{identity}: has a key already; --replace gives it another one") from error

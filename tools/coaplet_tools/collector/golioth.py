@@ -19,6 +19,7 @@ FORMATS = (JSON, CBOR)
 
 _RETRY_S = 5
 _MAX_AGE_S = 3600  # Golioth says none, which is 60 s: then who observes would ask anew each minute
+_OBSERVED = 16  # of a session, at a time
 _LONGEST = 200  # characters of an error's text
 
 
@@ -114,6 +115,11 @@ class Watchers:
             if len(self._sessions) >= self._most:
                 self._sessions = {known: alive for known, alive in self._sessions.items() if len(alive)}
                 self._most = 2 * len(self._sessions) + 64
+            slots = self._node.server.observers._slots
+            token = bytes(request.data[4 : 4 + request.tkl])
+            others = [o for o in slots if o.peer is request.peer and bytes(o.data[4 : 4 + request.tkl]) != token]
+            if not request.is_notification and len(others) >= _OBSERVED:
+                raise coaplet.CoapError(coaplet.TOO_MANY_REQUESTS, f"a session has at most {_OBSERVED} observations")
             self._sessions.setdefault(identity, weakref.WeakSet()).add(request.peer)
 
     def tell(self, identity: str, *paths: str) -> None:

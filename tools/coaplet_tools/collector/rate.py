@@ -18,6 +18,7 @@ import coaplet
 from coaplet_tools.collector.limits import RATED
 from coaplet_tools.collector.records import host
 
+_FILES = [b".u", b"c"]  # where a transfer is long, and a block costs little: it is read from a file
 _FIRST_BLOCK_ENDS = 16  # a Block option's value is its number << 4, and more
 
 
@@ -73,5 +74,7 @@ def limit(node: Any, rate: Rate, told: Callable[[str, bytes | None], None]) -> N
 def _goes_on(request: Any) -> bool:
     """Tell whether a request is one of a transfer whose first has counted."""
     if request.method == coaplet.GET:
-        return request.uint(coaplet.BLOCK2, 0, 3) >= _FIRST_BLOCK_ENDS
+        return (
+            request.uint(coaplet.BLOCK2, 0, 3) >= _FIRST_BLOCK_ENDS and request.options(coaplet.URI_PATH)[:2] == _FILES
+        )
     return request.uint(coaplet.BLOCK1, 0, 3) >= _FIRST_BLOCK_ENDS

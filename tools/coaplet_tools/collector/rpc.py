@@ -74,7 +74,7 @@ def ask(connection: sqlite3.Connection, identity: str, method: str, params: Sequ
 
 def withdraw(connection: sqlite3.Connection, identity: str, number: int) -> None:
     """For a command: nobody waits for a call any more."""
-    connection.execute(f"UPDATE {CALLS} SET until = ? WHERE id = ? AND answered IS NULL", (_now(), number))
+    connection.execute(f"UPDATE {CALLS} SET until = 0 WHERE id = ? AND answered IS NULL", (number,))
     notice(connection, CALLS, identity)
 
 
@@ -165,15 +165,21 @@ class Calls:
         """Return the session in which a device observes, or None."""
         found = self._latest.get(identity)
         session = found and found()
-        if session is None or not session.up or not self._registered.get(session):
+        if session is None or not session.up or not self._registered.get(session) or not self._observes(session):
             self._latest.pop(identity, None)
             return None
         return session
 
+    def _observes(self, session: Any) -> bool:
+        """Tell whether the node still has an observation of a session's: there was no place, or nobody acknowledged."""
+        observers = self._node.server.observers._slots
+        return any(o.peer is session and o.resource and o.resource.path in (PATH, PATH + "/") for o in observers)
+
     def _get(self, request: Any, response: Any) -> None:
         identity = identity_of(request)
         call = self._calls.get(identity)
-        if self._is_notification(identity, request) and call and call.met == TOLD and call.until > _now():
+        goes_on = request.uint(coaplet.OBSERVE, None, 3) is None and request.uint(coaplet.BLOCK2, 0, 3) > 15
+        if (goes_on or self._is_notification(identity, request)) and call and call.met == TOLD and call.until > _now():
             answer(request, response, call.said)
         else:
             answer(request, response, "OK")

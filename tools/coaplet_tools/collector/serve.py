@@ -104,12 +104,12 @@ class Collector:
             if self._history:
                 self._history.open()
             await self.node.start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             await self._close()
             places = " ".join(self._listen)
-            raise CollectorError(f"cannot listen on {places}: {error.strerror or error}") from error
-        except CollectorError:
-            await self._close()
+            raise CollectorError(f"cannot listen on {places}: {getattr(error, 'strerror', None) or error}") from error
+        except BaseException:
+            await self._close()  # or the writer's thread keeps the process alive
             raise
         self.addresses = [self.node.address(i) for i in range(len(self._listen))]
         schemes = [uri.partition(":")[0].lower() for uri in self._listen]

@@ -6,6 +6,7 @@ stored: when nobody reads the output any more, the display falls silent.
 
 import json
 import os
+import select
 import sqlite3
 import sys
 from collections.abc import Mapping
@@ -27,8 +28,9 @@ _OWN = ("level", "module", "msg", "node", "boot", "seq", "ts", "up")
 def say(line: str) -> None:
     """Print a line at once; to a reader that is gone, print nothing."""
     try:
-        print(line, flush=True)
-    except (BrokenPipeError, ValueError):
+        if select.select((), (1,), (), 0)[1]:  # else its reader is behind: to wait for it would stop the collector
+            print(line, flush=True)
+    except (OSError, ValueError):  # it has gone, its disk is full
         silence()
 
 
@@ -95,6 +97,8 @@ class Lines:
         if outcome is not Outcome.NEW:
             text += self.paint(f"  ({outcome.value})", "yellow")
         elif record.boot is not None and self._boots.get(node) != record.boot:
+            if len(self._boots) >= 10_000:
+                self._boots.clear()  # a peer names as many nodes as it likes
             self._boots[node] = record.boot
             text += self.paint(f"  (boot {record.boot})", "dim")
         columns = (

@@ -90,7 +90,7 @@ def follow(database: Path, wanted: query.Filter, reader: Any) -> Iterator[sqlite
             if first:
                 after = query.last_id(connection)
                 if wanted.limit:
-                    yield from query.rows(connection, replace(wanted, upto=after))
+                    yield from list(query.rows(connection, replace(wanted, upto=after)))
                 first = False
             seen = None
             while file == _file(database) and going:
@@ -98,7 +98,7 @@ def follow(database: Path, wanted: query.Filter, reader: Any) -> Iterator[sqlite
                 if version != seen:
                     seen = version
                     upto = query.last_id(connection)
-                    yield from query.rows(connection, replace(wanted, limit=None, after=after, upto=upto))
+                    yield from list(query.rows(connection, replace(wanted, limit=None, after=after, upto=upto)))
                     after = upto
                 going = reader.wait()
 
