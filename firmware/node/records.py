@@ -108,8 +108,9 @@ def cut(body, most):
     while True:
         pairs = [("cut", "true") if key == "cut" else (key, encode(record[key])) for key in _OWN if key in record]
         text = join([pair for pair in pairs if pair[0] not in ("msg", "cut")] + [("msg", encode(msg)), ("cut", "true")])
+        text = text.encode()  # MicroPython's json leaves characters as they are: bytes count
         if len(text) <= most:
-            return text.encode()
+            return text
         if not msg:
             return None
         msg = msg[: len(msg) // 2]

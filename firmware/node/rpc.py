@@ -22,15 +22,16 @@ class Rpc:
     def __init__(self, log):
         self._log = log
         self._methods = {}
-        self._last = None  # (id, status, detail as JSON text) of the call that was answered last
-        self._running = self._task = None  # the id of one that takes its time, and its task
+        self._last = []  # (id, status, detail as JSON text) of the calls that were answered last
+        self._running = []  # (id, task) of those that take their time
         self.calls = 0
         self.afterwards = None  # function: what a method wants done when its answer was delivered, such as a reset
 
-    def delivered(self):
-        """Note that an answer has reached the cloud."""
-        if self.afterwards:
-            self.afterwards()
+    def then(self):
+        """Return what is to be done once the answer that is sent now has reached the cloud, or None."""
+        then = self.afterwards
+        self.afterwards = None
+        return then
 
     def register(self, name, method, *parameters):
         """Offer a method. parameters: (name, kind) each, kind one of int, float, bool, str, dict, list, None (any)."""
@@ -38,10 +39,11 @@ class Rpc:
 
     def call(self, id, name, given, answer):
         """Run a method, then call answer(id, status, detail as JSON text). given: list of parameters, or dict."""
-        if self._last and self._last[0] == id:
-            answer(*self._last)
-            return
-        if self._running is not None and self._running == id:
+        for last in self._last:
+            if last[0] == id:
+                answer(*last)
+                return
+        if id in [running for running, _ in self._running]:
             return
         method, parameters = self._methods.get(name, (None, ())) if isinstance(name, str) else (None, ())
         if method is None:
@@ -56,8 +58,7 @@ class Rpc:
         try:
             detail = method(*arguments)
             if hasattr(detail, "send"):  # a coroutine; of those, MicroPython's are generators
-                self._running = id
-                self._task = asyncio.create_task(self._wait(answer, id, name, detail))
+                self._running.append((id, asyncio.create_task(self._wait(answer, id, name, detail))))
                 return
         except Exception as e:  # it is somebody's code, and none of it may take the node down
             self._failed(answer, id, name, e)
@@ -71,7 +72,7 @@ class Rpc:
             self._failed(answer, id, name, e)
         else:
             self._done(answer, id, OK, detail)
-        self._running = None
+        self._running = [one for one in self._running if one[0] != id]
 
     def _failed(self, answer, id, name, error):
         why = str(error) or type(error).__name__
@@ -89,7 +90,7 @@ class Rpc:
         except Exception as e:
             status = INTERNAL
             text = json.dumps(_error(str(e) or type(e).__name__))
-        self._last = (id, status, text)
+        self._last = self._last[-3:] + [(id, status, text)]
         answer(id, status, text)
 
 

@@ -74,7 +74,7 @@ class Sender:
         self._dropped = 0
         self._refused = 0
         self._most = cloud.payload_max  # bytes of a payload that the collector takes
-        self._batch = cloud.batch  # readings in a request, at most
+        self._single = False  # it takes no batches
         self._alone = 0  # how many records, of a batch that was refused, are to be sent one by one
         self._guilty = False  # one of those was refused, too: else it is batches that the collector does not take
         self._follow = follow
@@ -101,9 +101,13 @@ class Sender:
                     await self._event.wait()
                 elif not await self._is_woken(idle_s):
                     break
-                if self._batch > 1:
+                if self._cloud.batch > 1 and not self._single:
                     await self._sleep(self._cloud.pace_ms / 1000)  # more may come at once
-            wait_ms = await self.step()
+            try:
+                wait_ms = await self.step()
+            except Exception as e:  # no memory, say: nobody would begin this task again
+                self._log.say("warn, sender: %s" % (str(e) or type(e).__name__))
+                wait_ms = self._config["retry_first_ms"]
             if wait_ms:
                 await self._sleep(wait_ms / 1000)
 
@@ -126,7 +130,7 @@ class Sender:
             try:
                 self._remote = await self._connect(self._uri)
                 await self._cloud.connect(self._remote)
-                self._batch = self._cloud.batch
+                self._single = False
             except (OSError, ValueError, ImportError, MemoryError, CoapError) as e:
                 # a name that cannot be found, or is none; no session; an image without coaps
                 return self._failed(_why(e), isinstance(e, SecurityError), lost=True, least_ms=_max_age_ms(e))
@@ -134,14 +138,14 @@ class Sender:
         if not records:
             try:
                 await self._cloud.keep_alive(self._remote)
-            except (CoapError, OSError, MemoryError) as e:
+            except (CoapError, OSError, MemoryError, ValueError) as e:
                 return self._failed(_why(e), isinstance(e, SecurityError), lost=True, least_ms=_max_age_ms(e))
             self._reached()
             return 0
         path, body = records[0]
         is_log = path == LOGS
-        if len(body) > self._most:
-            body = cut(body, self._most) if is_log else None
+        if is_log and len(body) > self._most:
+            body = cut(body, self._most)
             if body is None:
                 self._refuse(tickets[0], path, is_log, "more than the collector takes")
                 return 0
@@ -162,7 +166,7 @@ class Sender:
                 return self._failed(str(e), answered=e.code, least_ms=_max_age_ms(e))
             if e.code in SHUT_OUT:
                 return self._failed(str(e), lost=True)
-            if text == "4.13" and self._is_less(len(payload), e):
+            if text == "4.13" and (is_log or len(records) > 1) and self._is_less(len(payload), e):
                 return 0
             if len(records) > 1:
                 self._alone = len(records)
@@ -193,7 +197,7 @@ class Sender:
         records = []
         tickets = []
         size = 2
-        most = 1 if self._alone else self._batch
+        most = 1 if self._alone or self._single else self._cloud.batch
         while len(records) < most:
             record = self._queue.peek(len(records))
             if record is None:
@@ -217,7 +221,7 @@ class Sender:
         if self._alone:
             self._alone -= 1
             if not self._alone and not self._guilty:
-                self._batch = 1
+                self._single = True
 
     def _is_less(self, length, error):
         """Note that `length` bytes were more than the collector takes. Returns whether less can be tried."""

@@ -170,8 +170,11 @@ class Sensors:
         interval = interval_s * 1000
         due = clock.up_ms()
         while True:
-            for _ in self._read_each():
-                await asyncio.sleep(0)
+            try:
+                for _ in self._read_each():
+                    await asyncio.sleep(0)
+            except MemoryError:
+                pass  # the next time there may be some
             now = clock.up_ms()
             due += interval * (1 + (now - due) // interval)
             await sleep((due - now) / 1000)

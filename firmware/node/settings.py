@@ -40,11 +40,11 @@ class Settings:
             return None
         if version == self._version:
             return None
-        self._version = version
         if not version:
             return None  # the cloud has none for this node
         report = {"version": version}
         errors = self.apply(settings, names)
+        self._version = version  # not before: what ran out of memory is looked at again
         if errors:
             report["errors"] = errors
         return report
@@ -63,7 +63,7 @@ class Settings:
             except ConfigError as e:
                 self._refuse(errors, name, _code(key, settings[name]), e)
         try:
-            now, later = self._config.change(good)
+            now, later = self._config.change(good) if good else ([], [])
             if now or later:
                 self._configured(now, later)
         except ConfigError as e:  # what the keys say together

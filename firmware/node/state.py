@@ -22,6 +22,14 @@ class State:
         """Offer a value. get: function that returns it; set: function of the one wanted, raises ValueError."""
         self._offers[name] = (get, set)
 
+    def has(self, name):
+        """Tell whether a value is offered."""
+        return name in self._offers
+
+    def forget(self, name):
+        """Note that the cloud wants a value no longer."""
+        self._applied.pop(name, None)
+
     def apply(self, wanted):
         """Apply what is new of a dict of values that are wanted. Returns whether there is something to report."""
         news = False

@@ -16,6 +16,8 @@ from .schema import SECURE
 _MOST = 8  # answers that wait
 # A session tells by itself that the server forgot its observers; each Max-Age would be a request a minute for each path
 _REFRESH_S = 3600
+# Lists and objects in what is told. MicroPython compares them with no look at its stack
+_DEEP = 128
 
 
 class Watches:
@@ -88,12 +90,17 @@ class Watches:
                 config = self._config
                 refresh_s = max(least_s, _REFRESH_S if str(config["collector"]).startswith(SECURE) else 0)
                 ms = config["answer_ms"]
-                observation = remote.observe(self.address(path), accept=accept, refresh_s=refresh_s, timeout_ms=ms)
+                observation = remote.observe(
+                    self.address(path), accept=accept, refresh_s=refresh_s, timeout_ms=ms, most=4
+                )
                 while True:
                     reply = await observation.next()
                     if not reply.payload:
                         continue  # it was taken note of that we watch, and there is nothing yet
                     try:
+                        text = bytes(reply.payload)
+                        if text.count(b"[") + text.count(b"{") > _DEEP:
+                            raise ValueError
                         given = reply.json()
                     except (CoapError, ValueError):
                         self._log.warning("cloud", "not understood", path=path)
@@ -114,13 +121,21 @@ class Watches:
             await self._wait()
 
     async def _send_answers(self, remote):
+        tries = len(self._answers)
         while self._answers:
             path, text, done = one = self._answers[0]
             try:
                 await remote.post(self.address(path), text, ct=50, timeout_ms=self._config["answer_ms"])
             except (CoapError, OSError, MemoryError, ValueError) as e:
                 if not is_final(e) or getattr(e, "code", 0) in SHUT_OUT:  # the sender is told so, too, and begins anew
+                    same = [other for other in self._answers if other[0] == path]
+                    if getattr(e, "code", 0):  # it is this path: the others need not wait for it
+                        self._answers[:] = [other for other in self._answers if other[0] != path] + same
+                        tries -= len(same) or 1
+                        if tries > 0:
+                            continue
                     await self._wait()
+                    tries = len(self._answers)
                     continue
                 self._log.debug("cloud", "refused an answer", path=path, why=str(e))
             if self._answers and self._answers[0] is one:

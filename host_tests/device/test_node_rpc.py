@@ -132,7 +132,14 @@ def test_a_coroutine_function_is_answered_when_it_is_done_and_others_meanwhile()
 def test_what_is_to_be_done_after_an_answer_is_done_when_it_arrived():
     s = Setup()
     done = []
-    s.rpc.delivered()
+    assert s.rpc.then() is None
     s.rpc.afterwards = lambda: done.append(1)
-    s.rpc.delivered()
-    assert done == [1]
+    s.rpc.then()()
+    assert done == [1] and s.rpc.then() is None
+
+
+def test_the_calls_answered_last_are_answered_again_and_not_run_again():
+    s = Setup()
+    for name in "ABAB":
+        assert s.call(name, "add", [1, 2])[0] == 0
+    assert len(s.calls) == 2 and len(s.answers) == 4

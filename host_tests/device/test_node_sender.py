@@ -556,3 +556,34 @@ def test_the_collector_is_asked_after_the_time_that_is_configured_or_never():
 
         run(main())
         assert s.cloud.kept == asked and waits == [seconds] * (2 * asked)
+
+
+def test_a_limit_that_one_log_met_refuses_no_reading_unasked():
+    s = Setup([error(141, size1=70)], records=16)
+    s.log.info("m", "x" * 300)
+    s.read(3)
+    s.finish()
+    assert s.remote.of("value") == [1, 1, 1] and s.sender.refused <= 1
+
+
+def test_a_log_of_long_characters_is_cut_to_bytes():
+    s = Setup([error(141, size1=200)], records=16)
+    s.log.info("m", "\u00fc" * 90)
+    s.finish()
+    assert s.remote.of("cut") == [True] and s.sender.refused == 0
+
+
+def test_no_memory_for_a_moment_does_not_end_the_sender():
+    s = Setup(records=16)
+    s.read(2)
+    errors = [MemoryError(), MemoryError()]
+    peek = s.queue.peek
+
+    def fails(i=0):
+        if errors:
+            raise errors.pop()
+        return peek(i)
+
+    s.queue.peek = fails
+    s.drain()
+    assert s.remote.of("seq")[:2] == [1, 2]

@@ -36,7 +36,7 @@ class Server:
         self.answers = []
         self.refusals = []
 
-    def observe(self, path, accept, refresh_s, timeout_ms):
+    def observe(self, path, accept, refresh_s, most, timeout_ms):
         assert accept == 50 and timeout_ms == 10000
         self.begun.append((path, refresh_s))
         steps = self.script.get(path, [])
@@ -64,7 +64,7 @@ class Told:
         step = self._steps.pop(0)
         if isinstance(step, Exception) and not isinstance(step, ValueError):
             raise step
-        return Reply(step)
+        return step if isinstance(step, Reply) else Reply(step)
 
     def close(self):
         self._server.closed.append(self._path)
@@ -235,3 +235,32 @@ def test_without_a_remote_whoever_asks_for_it_is_told_so():
         raise AssertionError("should raise")
     except CoapError as e:
         assert "away" in str(e)
+
+
+def test_what_is_nested_too_deep_is_passed_over():
+    # MicroPython compares nested lists with no look at its stack
+    class Deep(Reply):
+        payload = b"[" * 129 + b"]" * 129
+
+    s = Setup(a=[[Deep(5), 6]])
+    s.add("a")
+    s.run()
+    assert s.told == [("a", 6)] and len(s.lines) == 1
+
+
+def test_a_path_that_stays_refused_keeps_no_other_from_being_answered():
+    for error in (CoapError(131, "no"), CoapError(160, "broken")):
+        s = Setup()
+        post = s.server.post
+
+        async def refuses(path, payload, ct, timeout_ms, post=post, error=error):
+            if path == "x":
+                await asyncio.sleep(0)
+                raise error
+            await post(path, payload, ct, timeout_ms)
+
+        s.server.post = refuses
+        s.watches.answer("x", "1")
+        s.watches.answer("y", "2")
+        s.run()
+        assert s.server.answers == [("y", 2)], error

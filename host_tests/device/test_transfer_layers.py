@@ -4,7 +4,7 @@ What a session does by itself is tested in test_dtls_*.py, what a line does in t
 """
 
 from coaplet.codes import CoapError, SecurityError, Timeout
-from coaplet.secure import _on_change
+from coaplet.secure import _on_change, over
 from coaplet.serial import Serial
 from dtls_net import KEYS, PSK
 from helpers import CON, message, path, raises
@@ -232,3 +232,12 @@ def test_records_on_a_line_without_a_session_are_no_requests():
 def test_a_uri_whose_host_is_a_lines_other_end_is_reached_there():
     ends = Ends(Both)
     assert ends.client.call(ends.client._remote("coap://s/").get("state")).payload == b"0"
+
+
+def test_what_was_read_along_with_a_record_is_not_left_lying():
+    network = Network()
+    c = Both("c", network)
+    over(c, c.layer)
+    c.end.portions.append(frame(b"\x16\xfe\xfd" + bytes(20)) + frame(b"\x40\x00\x1d\x0f"))
+    c._receive(c.layer)
+    assert len(c.sent()) == 1

@@ -166,6 +166,8 @@ class Driver:
             self.server.close()
         for transport in self.transports:
             transport.close()
+        # a line is read by itself alone: secure.over() makes its Dtls anew
+        self.transports = [t for t in self.transports if not hasattr(getattr(t, "lower", None), "line")]
 
     def check_running(self):
         if not self.running:
@@ -181,7 +183,10 @@ class Driver:
         while True:
             datagram = transport.receive()
             if datagram is None:
-                return found
+                if not transport.more:
+                    return found
+                found = True  # a record, which on_record has taken; the next frame was read with it
+                continue
             now = self.now()
             if transport.multicast:
                 self.endpoint.handle_datagram(now, datagram[0], datagram[1], transport, True)

@@ -35,7 +35,7 @@ class Observation:
     """
 
     def __init__(
-        self, remote, path="", method=_GET, payload=None, ct=None, options=(), block=1024, refresh_s=0, **kwargs
+        self, remote, path="", method=_GET, payload=None, ct=None, options=(), block=1024, refresh_s=0, most=1, **kwargs
     ):
         szx = largest_szx(block)
         if szx < 0:
@@ -52,7 +52,8 @@ class Observation:
         self.registered = False
         self.skipped = 0  # notifications that made way for newer ones before anybody saw them
         self.waiter = None
-        self._message = None
+        self._most = most
+        self._messages = []  # that nobody has seen, most at a time
         self._value = 0  # of the newest notification
         self._since = 0
         self._due = None  # when to register again
@@ -85,13 +86,14 @@ class Observation:
 
     @property
     def message(self):
-        return self._message
+        return self._messages[0] if self._messages else None
 
     @message.setter
     def message(self, message):
-        if self._message is not None:
+        if len(self._messages) == self._most:
+            self._messages.pop(0)
             self.skipped += 1
-        self._message = message
+        self._messages.append(message)
 
     # For whoever observes
 
@@ -107,9 +109,8 @@ class Observation:
         """Wait for the next state. Returns the reply."""
         driver = self._remote._driver
         while True:
-            reply = self._message
-            if reply is not None:
-                self._message = None
+            if self._messages:
+                reply = self._messages.pop(0)
                 if isinstance(reply, Exception):  # there was no memory for it
                     raise reply
                 if reply.code < _INTERNAL:
@@ -145,6 +146,8 @@ class Observation:
         driver = remote._driver
         await remote.ready()
         endpoint = driver.endpoint
+        if self.peer is not remote.peer and not observe:
+            self.token[:] = remote.new_token()  # 3.3.1 is about one endpoint: another session is another one
         if not self._ended and self not in endpoint.observations:
             endpoint.observations += (self,)
         self.peer = remote.peer

@@ -45,7 +45,10 @@ class Cloud(Base):
         if user or password:
             query = "%s&username=%s&password=%s" % (self._who, quoted(user), quoted(password))
             reply = await remote.request(POST, _CONNECTION + query, timeout_ms=self.config["answer_ms"])
-            self._query = self._who + "&token=" + quoted(reply.text())
+            token = reply.text()
+            if len(token.encode()) > 240:  # with its key, what an option holds: no request could be sent
+                raise ValueError("a token of %d bytes" % len(token.encode()))
+            self._query = self._who + "&token=" + quoted(token)
 
     def request(self, records):
         """Return (method, path, payload, Content-Format) of one record."""
@@ -79,4 +82,4 @@ class Cloud(Base):
 
     def _answer(self, id, status, detail):
         text = '{"statusCode":%d,"detail":%s}' % (status, detail)
-        self._watches.answer("rpc/" + quoted(str(id)), text, self.node.rpc.delivered)
+        self._watches.answer("rpc/" + quoted(str(id)), text, self.node.rpc.then())

@@ -92,7 +92,7 @@ class Cloud(Base):
 
     def _answer(self, id, status, detail):
         text = '{"id":%s,"statusCode":%d,"detail":%s}' % (json.dumps(id), status, detail)
-        self._watches.answer(_RPC + "/status", text, self.node.rpc.delivered)
+        self._watches.answer(_RPC + "/status", text, self.node.rpc.then())
 
     def _take_desired(self, given):
         if self.node.state.apply(given):

@@ -23,6 +23,7 @@ _BATCH = 16
 _REFRESH_S = 43200
 _STATES = (None, "DOWNLOADING", "DOWNLOADED", "UPDATING")  # by the state of Update.report()
 _NEVER = object()
+_FIRMWARE = ("fw_title", "fw_version", "fw_size", "fw_checksum", "fw_checksum_algorithm")
 
 
 class Cloud(Base):
@@ -71,9 +72,14 @@ class Cloud(Base):
     def _take_attributes(self, given):
         if not isinstance(given, dict):
             return
+        for name in given.get("deleted") or ():  # set again, it is news
+            self._seen.pop(name, None)
+            self.node.state.forget(name)
         news = {}
         for name in given:
-            if name != "deleted" and self._seen.get(name, _NEVER) != given[name]:
+            if (name.lower() in KEYS or name in _FIRMWARE or self.node.state.has(name)) and self._seen.get(
+                name, _NEVER
+            ) != given[name]:
                 self._seen[name] = news[name] = given[name]
         names = sorted([name for name in news if name.lower() in KEYS])
         if names:
@@ -118,4 +124,4 @@ class Cloud(Base):
     def _answer(self, id, status, detail):
         if status:  # of gRPC; `detail` has an `error` then
             detail = detail[:-1] + ',"code":%d}' % status
-        self._watches.answer("rpc/" + quoted(str(id)), detail, self.node.rpc.delivered)
+        self._watches.answer("rpc/" + quoted(str(id)), detail, self.node.rpc.then())
