@@ -30,8 +30,9 @@ class Observation:
 
     The first reply is the current state. An error of the server ends it and is raised; but for the first time, what
     gets no answer, or a 5.xx one, is asked again with back-off. method: GET or FETCH, with payload and ct; refresh_s:
-    how long to be without news at least before it registers again, where Max-Age is shorter; the other arguments are
-    request()'s. registered: whether the server notifies us.
+    how long to be without news at least before it registers again, where Max-Age is shorter; most: how many
+    notifications are kept until somebody asks for them; the other arguments are request()'s. registered: whether the
+    server notifies us.
     """
 
     def __init__(
