@@ -1,8 +1,8 @@
 # Observing a resource of a server, the client's side (RFC 7641 3).
 #
 # The newest notification is kept until it is asked for; older ones that nobody has seen make way, since what counts is
-# the state. When a notification is older than its Max-Age, or the session with the server is another one, the client
-# registers again, with the same token (3.3.1). Where the server does not observe, it is asked anew each Max-Age.
+# the state. When a notification is older than its Max-Age the client registers again, with the same token (3.3.1); when
+# the session with the server is another one, with another. Where the server does not observe, it is asked each Max-Age.
 
 from .codes import CoapError, SecurityError, Timeout
 from .message import largest_szx
