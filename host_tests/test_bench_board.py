@@ -42,7 +42,7 @@ def test_a_figure_is_shown_beside_the_one_committed_last_and_its_budget():
     assert lines[3].split() == ["parse_us", "28.4"]
 
 
-@pytest.mark.parametrize(("heap", "status"), [(67_500, 0), (67_501, 1)])
+@pytest.mark.parametrize(("heap", "status"), [(71_500, 0), (71_501, 1)])
 def test_only_a_ceiling_that_is_exceeded_fails(heap, status, monkeypatch, tmp_path, capsys):
     figures = {**dict.fromkeys(board._BUDGETS, 0), "get_us": 139.5, "heap_frozen_total": heap}
     monkeypatch.setattr(board, "measure", lambda: figures)

@@ -156,7 +156,7 @@ def test_no_device_sees_or_is_told_of_anothers(case: Case, tmp_path: Path, capsy
         assert (await ask(case.b, GET, ".u/c/main@1.0")).code == coaplet.NOT_FOUND
         assert {path: wire(await ask(case.b, GET, path)) for path in paths} == before
         await asyncio.sleep(0.3)  # three times as long as a collector takes to see what commands have changed
-        assert [one._message for one in observed] == [None] * len(paths)
+        assert [one.message for one in observed] == [None] * len(paths)
         for one in observed:
             one.close()
 

@@ -138,7 +138,7 @@ def test_calls_are_told_one_at_a_time_in_their_order(case: Case):
             for n in range(4):
                 call = (await calls.next()).json()
                 assert call["method"] == f"m{n}"
-                assert calls._message is None
+                assert calls.message is None
                 await reply_to(case.a, call, 0, n)
                 await reply_to(case.a, call, 13, "again")  # the first answer counts
             assert [(kept(case, n)["status"], kept(case, n)["detail"]) for n in numbers] == [
@@ -205,7 +205,7 @@ def test_a_call_goes_to_the_session_that_came_last(case: Case):
             async with listening(later) as calls:
                 put(case, "here")
                 assert (await calls.next()).json()["method"] == "here"
-                assert before._message is None
+                assert before.message is None
 
     case.run(use)
 

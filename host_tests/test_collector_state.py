@@ -60,7 +60,7 @@ def test_observers_are_told_of_what_a_command_changes_and_of_nothing_else(
             assert (await desired.next()).json() == {"led": 1}
             assert await case.command("state", "a", "desired/led=1", "desired/led", "other=5") == 0
             assert (await other.next()).json() == 5
-            assert desired._message is None
+            assert desired.message is None
             assert await case.command("state", "a", "desired/led=null") == 0
             assert (await desired.next()).json() == {}
 
