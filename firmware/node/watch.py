@@ -95,10 +95,10 @@ class Watches:
                 )
                 while True:
                     reply = await observation.next()
-                    if not reply.payload:
+                    text = bytes(reply.payload)
+                    if not text:
                         continue  # it was taken note of that we watch, and there is nothing yet
                     try:
-                        text = bytes(reply.payload)
                         if text.count(b"[") + text.count(b"{") > _DEEP:
                             raise ValueError
                         given = reply.json()

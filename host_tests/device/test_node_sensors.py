@@ -68,6 +68,34 @@ def test_a_sensor_without_a_number_is_failing():
         assert sensors.all[0].text() is None and len(lines) == 1
 
 
+def test_no_memory_for_a_moment_does_not_end_the_sampling():
+    sensors, board, clock, queue, lines = make()
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 2:
+            raise asyncio.CancelledError()
+
+    reading = sensors._records.reading
+
+    def fails(*arguments):
+        if not slept:
+            raise MemoryError()
+        reading(*arguments)
+
+    sensors._records.reading = fails
+
+    async def main():
+        try:
+            await sensors.run(10, sleep)
+        except asyncio.CancelledError:
+            pass
+
+    run(main())
+    assert len(slept) == 2 and len(paths(queue)) == 3
+
+
 def test_samples_are_taken_at_multiples_of_the_interval():
     sensors, board, clock, queue, lines = make()
     slept = []

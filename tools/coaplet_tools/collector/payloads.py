@@ -44,7 +44,7 @@ def to_text(payload: bytes) -> str:
 def from_json(text: str) -> Any:
     """Return what a JSON text says. Raises Refused: no JSON, nested too deep, a number that is not finite."""
     try:
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        value = json.loads(text, parse_constant=finite, parse_float=finite)
     except RecursionError as error:
         raise Refused(f"the JSON is nested deeper than {DEPTH}") from error
     except ValueError as error:
@@ -76,8 +76,8 @@ def to_json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)  # a lone surrogate stays the escape that it was
 
 
-def _finite(text: str) -> float:
-    # NaN and Infinity are no JSON; 1e999 is, but nobody could write it out again.
+def finite(text: str) -> float:
+    """Read a number as json.loads has it read: NaN and Infinity are no JSON; nobody could write 1e999 out again."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(text)

@@ -10,13 +10,11 @@ import math
 from typing import Any
 
 import coaplet
+from coaplet_tools.collector.limits import DEPTH
+from coaplet_tools.collector.payloads import CBOR, JSON, OCTETS, TEXT, finite
 
-TEXT = 0  # Content-Formats, RFC 7252 12.3, RFC 8949 9.3
-OCTETS = 42
-JSON = 50
-CBOR = 60
+__all__ = ("CBOR", "JSON", "OCTETS", "TEXT", "decode", "encode")
 
-_DEEPEST = 32
 _MOST, _LEAST = 2**64 - 1, -(2**63)
 
 # cbor2 knows these tags and would build dates, patterns and numbers of any size
@@ -47,7 +45,7 @@ def encode(value: Any, content_format: int) -> bytes:
 
 def _from_json(payload: bytes) -> Any:
     try:
-        return json.loads(payload.decode(), parse_constant=_finite, parse_float=_finite)
+        return json.loads(payload.decode(), parse_constant=finite, parse_float=finite)
     except UnicodeDecodeError as error:
         raise _bad("the payload is not UTF-8") from error
     except RecursionError as error:
@@ -66,7 +64,7 @@ def _from_cbor(payload: bytes) -> Any:
         tag_hook=_tagged,
         semantic_decoders=dict.fromkeys(_TAGS, _tagged),
         read_size=1,
-        max_depth=_DEEPEST,
+        max_depth=DEPTH,
         allow_duplicate_keys=False,
         strict_hashable_types=True,
     )
@@ -107,7 +105,7 @@ def _check(value: Any) -> None:
                 raise _bad(f"{type(one).__name__} is nothing that JSON could say")
         level = inner
         depth += 1
-        if depth > _DEEPEST + 1:
+        if depth > DEPTH + 1:
             raise _too_deep()
 
 
@@ -118,19 +116,12 @@ def _check_text(text: str) -> None:
         raise _bad("a text is not Unicode") from error
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
 def _tagged(*_: Any) -> Any:
     raise ValueError("a tag")
 
 
 def _too_deep() -> coaplet.CoapError:
-    return _bad(f"the payload is nested deeper than {_DEEPEST}")
+    return _bad(f"the payload is nested deeper than {DEPTH}")
 
 
 def _bad(text: str) -> coaplet.CoapError:
